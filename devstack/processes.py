@@ -1,0 +1,236 @@
+"""Child processes that are started, read and ended with certainty.
+
+A `Process` has a process group of its own, so that nothing it starts outlives it and a Ctrl-C at the
+terminal reaches only us; its output is read all the time, so that it never blocks on a full pipe and
+its last lines are there to show when it fails.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from hybridge.protocol.errors import RelayError
+
+KEPT_LINES = 2_000
+"""How many lines of a process's output are kept; older ones are forgotten."""
+
+SHOWN_LINES = 12
+"""How many of them an error shows."""
+
+STOP_SECONDS = 10.0
+"""How long a process may take to end after it was asked to, before it is killed."""
+
+T = TypeVar("T")
+
+
+class ProcessFailed(RelayError):
+    """A child process could not start, ended early, or did not do in time what it was started for.
+
+    The message is one line; `last_lines` is what the process said last.
+    """
+
+    def __init__(self, message: str, *, last_lines: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.last_lines = tuple(last_lines)
+
+
+class Process:
+    """One child process, from start to end of the ``with`` block.
+
+    Args:
+        name: What errors call it.
+        command: Program and arguments. No secrets: everybody on the machine can read them.
+        environment: The whole environment of the process.
+        user: Run as this user id, and as `group`; None keeps ours.
+        group: Group id that belongs to `user`.
+        stop_signal: Sent to the process when the block ends; SIGKILL follows to the whole group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        user: int | None = None,
+        group: int | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.name = name
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._user = user
+        self._group = group
+        self._stop_signal = stop_signal
+        self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        self._line_count = 0
+        self._output_ended = False
+        self._news = threading.Condition()
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+                # Another user may not be allowed to look at our working directory.
+                cwd=None if self._user is None else "/",
+                user=self._user,
+                group=self._group,
+                extra_groups=None if self._user is None else (),
+            )
+        except OSError as error:
+            raise ProcessFailed(
+                f"{self.name} does not start: {self._command[0]}: {error.strerror or error}"
+            ) from error
+        self._reader = threading.Thread(target=self._read, name=f"read-{self.name}", daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also that of its group."""
+        return self._started().pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative when a signal ended it."""
+        return self._started().poll()
+
+    @property
+    def line_count(self) -> int:
+        """How many lines it has written so far: a position for `wait_for`."""
+        with self._news:
+            return self._line_count
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The end of its output, at most `SHOWN_LINES` lines."""
+        with self._news:
+            return list(self._lines)[-SHOWN_LINES:]
+
+    def lines_since(self, position: int) -> list[str]:
+        """The lines written after `position`, as far as they are kept."""
+        with self._news:
+            skipped = self._line_count - len(self._lines)
+            return list(self._lines)[max(0, position - skipped) :]
+
+    def wait_for(
+        self,
+        what: str,
+        find: Callable[[str], T | None],
+        *,
+        timeout_seconds: float,
+        since: int = 0,
+    ) -> T:
+        """Wait for a line of output, and give what `find` makes of it.
+
+        Args:
+            what: The thing waited for, as errors say it: "a listening address".
+            find: Called with each line; None means "not this one".
+            timeout_seconds: How long to wait.
+            since: Look only at lines after this `line_count`.
+
+        Raises:
+            ProcessFailed: The process ended first, or the time is over.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        position = since
+        while True:
+            with self._news:
+                while self._line_count <= position and not self._output_ended:
+                    if not self._news.wait(max(0.0, deadline - time.monotonic())):
+                        break
+                ended = self._output_ended
+            lines = self.lines_since(position)
+            position += len(lines)
+            for line in lines:
+                found = find(line)
+                if found is not None:
+                    return found
+            if ended and not lines:
+                raise self.failure(f"ended before {what}")
+            if time.monotonic() >= deadline:
+                raise self.failure(f"{what} did not come within {timeout_seconds:g} s")
+
+    def failure(self, problem: str) -> ProcessFailed:
+        """An error that names this process, its exit code if it has one, and its last lines."""
+        if self._process is not None and self._output_ended:
+            # Its output has ended, so it is about to end itself, if it has not yet.
+            try:
+                code = self._process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                code = None
+            if code is not None:
+                problem = f"{problem} (exit code {code})"
+        return ProcessFailed(f"{self.name}: {problem}", last_lines=self.last_lines)
+
+    def terminate(self) -> None:
+        """Ask it to end, and return at once; `stop` waits."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(self._stop_signal)
+
+    def stop(self) -> None:
+        """End it and everything that it started: ask, wait `STOP_SECONDS`, then kill."""
+        if self._process is None:
+            return
+        self.terminate()
+        try:
+            self._process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._kill_group()
+            self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
+            self._reader = None
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self._started().pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # Nobody is left.
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise ProcessFailed(f"{self.name} was not started")
+        return self._process
+
+    def _read(self) -> None:
+        output = self._started().stdout
+        if output is None:
+            return
+        with output:
+            for line in output:
+                with self._news:
+                    self._lines.append(line.rstrip("\n"))
+                    self._line_count += 1
+                    self._news.notify_all()
+        with self._news:
+            self._output_ended = True
+            self._news.notify_all()

@@ -1,0 +1,10 @@
+"""The on-premises agent: dials out to the relay, and connects to one TCP target each.
+
+- `cli`: the command ``hcm``
+- `settings`: everything the agent can be told, from flags, environment and file
+- `agent`: every hybrid connection in a task of its own; drain and reload
+- `hybrid_connection`: one hybrid connection: its listener, and a task per accepted connection
+- `target`: one accepted connection, joined to one TCP target
+- `target_lookup`: the target that the relay's metadata names
+- `status`: how each hybrid connection fares
+"""

@@ -1,0 +1,204 @@
+"""Everything the agent can be told from outside, read once and checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from hybridge.program.connection_strings import (
+    GivenConnectionStrings,
+    parse_for_one,
+    warn_if_others_can_read,
+)
+from hybridge.program.documents import load, validated
+from hybridge.program.host_port import parse_host_port
+from hybridge.program.timing_settings import Document, Seconds, TimingSettings
+from hybridge.protocol.connection_string import ConnectionString
+from hybridge.protocol.errors import InvalidSetting
+from hybridge.transport.tcp import show_address
+from hybridge.transport.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The TCP ``host:port`` behind the agent."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return show_address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HybridConnectionSettings:
+    """One hybrid connection to serve."""
+
+    connection_string: ConnectionString
+    """From a rule with Listen; names the hybrid connection."""
+
+    target: Target | None = None
+    """Where accepted connections go. None: the relay's metadata says."""
+
+    ca: Path | None = None
+    """Certificates to trust besides the system's."""
+
+    connect_to: tuple[str, int] | None = None
+    """TCP peer for every address that names the namespace host."""
+
+    timing: Timing = field(default_factory=Timing)
+    """How long the SDK waits for what."""
+
+    target_timeout_seconds: float = 10.0
+    """How long the target may take to answer before the sender is refused with 504."""
+
+    @property
+    def namespace(self) -> str:
+        """Host name of the namespace."""
+        return self.connection_string.host
+
+    @property
+    def name(self) -> str:
+        """Name of the hybrid connection."""
+        return self.connection_string.path or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """Everything that `Agent` needs to know."""
+
+    hybrid_connections: tuple[HybridConnectionSettings, ...]
+    """At least one, all different."""
+
+    drain_seconds: float = 30.0
+    """How long running connections may go on after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSources:
+    """Where the settings come from: kept so that a reload reads the files again."""
+
+    config: Path | None = None
+    connection_strings: GivenConnectionStrings = field(default_factory=GivenConnectionStrings)
+    """Given on the command line or in the environment; they take the place of the file's."""
+
+    target: tuple[str, int] | None = None
+    ca: Path | None = None
+    connect_to: tuple[str, int] | None = None
+
+    def load(self) -> AgentSettings:
+        """Read and check everything.
+
+        Raises:
+            InvalidSetting: Something cannot be used; the message names it.
+        """
+        document = self._document()
+        common = document.settings
+
+        def settings(
+            connection_string: ConnectionString, target: Target | None
+        ) -> HybridConnectionSettings:
+            return HybridConnectionSettings(
+                connection_string=connection_string,
+                target=target,
+                ca=self.ca,
+                connect_to=self.connect_to,
+                timing=common.timing,
+                target_timeout_seconds=common.target_timeout_seconds,
+            )
+
+        if self.connection_strings:
+            found = [settings(given, None) for given in self.connection_strings.parse()]
+        else:
+            found = [
+                settings(entry.parse(source), entry.parse_target(source))
+                for source, entry in self._entries(document)
+            ]
+        _check_each(found)
+        if self.target is not None:
+            if len(found) > 1:
+                raise InvalidSetting(
+                    "--target",
+                    f"one target does not fit {len(found)} hybrid connections",
+                    hint="give each its own Target in a file, with --config",
+                )
+            found = [settings(found[0].connection_string, _target(self.target, "--target"))]
+        return AgentSettings(hybrid_connections=tuple(found), drain_seconds=common.drain_seconds)
+
+    def _document(self) -> _AgentDocument:
+        if self.config is None:
+            return _AgentDocument()
+        document = validated(_AgentDocument, load(self.config), str(self.config))
+        if document.hybrid_connections:
+            warn_if_others_can_read(self.config)
+        return document
+
+    def _entries(self, document: _AgentDocument) -> list[tuple[str, _Entry]]:
+        return [
+            (f"{self.config}: HybridConnections[{index}]", entry)
+            for index, entry in enumerate(document.hybrid_connections)
+        ]
+
+
+class _Entry(Document):
+    """One member of ``HybridConnections``."""
+
+    connection_string: str
+    target: str | None = None
+
+    def parse(self, source: str) -> ConnectionString:
+        return parse_for_one(self.connection_string, source=f"{source}.ConnectionString")
+
+    def parse_target(self, source: str) -> Target | None:
+        if self.target is None:
+            return None
+        setting = f"{source}.Target"
+        return _target(parse_host_port(self.target, setting=setting), setting)
+
+
+class _Settings(TimingSettings):
+    """``Settings``: the timings, and the agent's own."""
+
+    target_timeout_seconds: Seconds = 10.0
+
+
+class _AgentDocument(Document):
+    """The configuration file."""
+
+    hybrid_connections: tuple[_Entry, ...] = ()
+    settings: Annotated[_Settings, Field(default_factory=_Settings)]
+
+
+def _target(host_port: tuple[str, int], setting: str) -> Target:
+    host, port = host_port
+    if port == 0:
+        raise InvalidSetting(setting, "port 0 is no target", hint="write the service's own port")
+    return Target(host, port)
+
+
+def _check_each(found: list[HybridConnectionSettings]) -> None:
+    if not found:
+        raise InvalidSetting(
+            "hybrid connections",
+            "none is configured",
+            hint="give --connection-string, set HCM_CONNECTION_STRING, or name a file with --config",
+        )
+    seen: set[tuple[str, str]] = set()
+    for entry in found:
+        if entry.connection_string.is_anonymous:
+            raise InvalidSetting(
+                f"hybrid connection {entry.name!r}",
+                "the connection string has no key, and a listener needs one",
+                hint="use the connection string of a rule with Listen",
+            )
+        key = (entry.namespace.lower(), entry.name.lower())
+        if key in seen:
+            raise InvalidSetting(
+                f"hybrid connection {entry.name!r}",
+                f"is configured twice in {entry.namespace}",
+                hint="remove one: several agents may serve it, but each process once",
+            )
+        seen.add(key)

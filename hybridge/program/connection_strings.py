@@ -1,0 +1,112 @@
+"""Connection strings as a program is given them: on the command line, in files, one per line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybridge.protocol import connection_string
+from hybridge.protocol.connection_string import ConnectionString
+from hybridge.protocol.errors import InvalidSetting
+
+logger = logging.getLogger(__name__)
+
+_MESSAGE_PREFIX = "connection string: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenConnectionStrings:
+    """Connection strings from outside the configuration file, not yet read or parsed."""
+
+    texts: tuple[str, ...] = ()
+    """Connection strings themselves."""
+
+    files: tuple[Path, ...] = ()
+    """Files with one connection string per line."""
+
+    def __bool__(self) -> bool:
+        return bool(self.texts or self.files)
+
+    def __repr__(self) -> str:
+        return f"GivenConnectionStrings({len(self.texts)} texts, files={self.files!r})"
+
+    def parse(self) -> list[ConnectionString]:
+        """Read and parse all of them, texts first.
+
+        Raises:
+            InvalidSetting: One is malformed, names no hybrid connection, or a file cannot be read.
+        """
+        several = len(self.texts) > 1
+        found = [
+            parse_for_one(text, source=f"connection string {n}" if several else "connection string")
+            for n, text in enumerate(self.texts, start=1)
+        ]
+        for path in self.files:
+            found.extend(_parse_file(path))
+        return found
+
+
+def parse_for_one(text: str, *, source: str) -> ConnectionString:
+    """Parse a connection string that must name one hybrid connection.
+
+    Args:
+        text: The connection string.
+        source: Where it stands, for the error: a file and a key, or "connection string".
+
+    Raises:
+        InvalidSetting: It is malformed or has no ``EntityPath``. The message never shows the text.
+    """
+    try:
+        parsed = connection_string.parse(text)
+    except InvalidSetting as error:
+        problem = str(error).removeprefix(_MESSAGE_PREFIX)
+        raise InvalidSetting(source, problem, hint=error.hint) from None
+    if not parsed.path:
+        raise InvalidSetting(
+            source,
+            "names no hybrid connection",
+            hint="append ;EntityPath=NAME, or copy the string of the hybrid connection itself",
+        )
+    return parsed
+
+
+def warn_if_others_can_read(path: Path) -> None:
+    """Log a warning when other users of this machine can read a file that holds keys."""
+    if os.name != "posix":
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        logger.warning(
+            "%s holds keys and other users can read it (mode %04o): chmod 600 %s",
+            path,
+            mode,
+            path,
+            extra={"event": "readable_by_others", "path": str(path)},
+        )
+
+
+def _parse_file(path: Path) -> list[ConnectionString]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidSetting(
+            str(path), f"cannot be read: {problem}", hint="name a file with one connection string"
+        ) from None
+    found = [
+        parse_for_one(line.strip(), source=f"{path}:{number}")
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if not found:
+        raise InvalidSetting(
+            str(path),
+            "holds no connection string",
+            hint="write one connection string per line",
+        )
+    if any(not parsed.is_anonymous for parsed in found):
+        warn_if_others_can_read(path)
+    return found

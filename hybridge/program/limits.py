@@ -1,0 +1,31 @@
+"""How many connections this process may hold."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+MOST_DESCRIPTORS = 1_048_576
+"""What "unlimited" is taken for: more than one process ever needs, and less than some kernels refuse."""
+
+
+def raise_descriptor_limit(*, descriptors_per_connection: int, reserve: int = 64) -> int:
+    """Raise the soft limit of open descriptors to the hard one.
+
+    Args:
+        descriptors_per_connection: What one relayed connection takes in this program.
+        reserve: Descriptors kept for state, logs, health and listening sockets.
+
+    Returns:
+        How many connections that allows; 0 or more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
+        if wanted > soft:
+            # Some systems refuse what they call their own hard limit: then the soft one stays.
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    return max(0, (descriptors - reserve) // descriptors_per_connection)

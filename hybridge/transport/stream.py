@@ -1,0 +1,204 @@
+"""The byte-stream interface: what the pump, the agent and the client see of TCP and WebSocket.
+
+A stream is driven in one of two ways, and the first use decides:
+
+- *pushed*: `attach` a `Receiver`, and it is called as things happen. Nothing is awaited between a read
+  and the write it leads to, so one read buffer serves the whole process. This is the hot path.
+- *awaited*: `receive`, `send`, `send_eof`. For tests, tools and applications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hybridge.protocol.errors import RelayError
+
+HEADROOM_BYTES = 14
+"""Writable bytes in front of the data that a `Receiver` is given: room for a WebSocket frame header."""
+
+MAX_INBOX_BYTES = 262_144
+"""Most bytes that an awaited stream holds for its reader before it stops reading the socket."""
+
+
+class Receiver(Protocol):
+    """Is told what happens on a stream. Never called again after `ended` and `broken`, but for `drained`."""
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        """Bytes arrived: ``buffer[start:end]``, valid until this call returns.
+
+        The `HEADROOM_BYTES` before ``start`` may be overwritten, and so may the data itself.
+        """
+
+    def ended(self) -> None:
+        """The peer has finished sending: all that it sent was delivered. It may still read."""
+
+    def broken(self, error: RelayError) -> None:
+        """The stream is gone: what was delivered may be incomplete. Nothing more can be written."""
+
+    def drained(self) -> None:
+        """All that was held back has been written: more may be sent."""
+
+
+class Stream:
+    """A connection that carries bytes both ways, each way ending on its own.
+
+    Subclasses (`TcpStream`, `WebSocketStream`) give the pushed side; the awaited side below stands on it.
+    """
+
+    def __init__(self) -> None:
+        self._inbox: _Inbox | None = None
+
+    # --- pushed -------------------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver) -> None:
+        """Start reading, and tell ``receiver`` what happens. Once only."""
+        raise AssertionError("a subclass implements this")
+
+    def write(self, buffer: memoryview, start: int, end: int) -> None:
+        """Send ``buffer[start:end]``; what the socket does not take at once is copied and held.
+
+        The `HEADROOM_BYTES` before ``start`` may be overwritten. Look at `is_blocked` afterwards and
+        stop feeding until `Receiver.drained`. After an error this does nothing: `Receiver.broken` tells.
+        """
+        raise AssertionError("a subclass implements this")
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether bytes are held back because the peer does not take them."""
+        raise AssertionError("a subclass implements this")
+
+    def write_eof(self) -> None:
+        """Finish sending, after what is held. The other direction goes on."""
+        raise AssertionError("a subclass implements this")
+
+    def pause(self) -> None:
+        """Stop reading: the peer is slowed down by its own full buffers."""
+        raise AssertionError("a subclass implements this")
+
+    def resume(self) -> None:
+        """Read again."""
+        raise AssertionError("a subclass implements this")
+
+    def abort(self) -> None:
+        """Break the connection at once, so that the peer sees an error and no orderly end."""
+        raise AssertionError("a subclass implements this")
+
+    async def close(self) -> None:
+        """End the connection in order: what is held is written first. Returns when it is gone."""
+        raise AssertionError("a subclass implements this")
+
+    # --- awaited ------------------------------------------------------------------------------
+
+    def _inbox_now(self) -> _Inbox:
+        if self._inbox is None:
+            self._inbox = _Inbox(self)
+            self.attach(self._inbox)
+        return self._inbox
+
+    async def receive(self) -> bytes:
+        """Wait for bytes; ``b""`` once the peer has finished sending.
+
+        Raises:
+            ConnectionLost: The connection broke. All that had arrived was given before.
+        """
+        return await self._inbox_now().take()
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of ``data``; returns when at most kernel buffers hold it.
+
+        Raises:
+            ConnectionLost: The connection broke; how much arrived is unknown.
+        """
+        inbox = self._inbox_now()
+        inbox.check()
+        view = memoryview(data).cast("B")
+        step = 65_536
+        room = memoryview(bytearray(HEADROOM_BYTES + min(step, len(view))))
+        for offset in range(0, len(view), step):
+            piece = view[offset : offset + step]
+            room[HEADROOM_BYTES : HEADROOM_BYTES + len(piece)] = piece
+            self.write(room, HEADROOM_BYTES, HEADROOM_BYTES + len(piece))
+            await inbox.wait_writable()
+
+    async def send_eof(self) -> None:
+        """Finish sending; `receive` goes on working."""
+        inbox = self._inbox_now()
+        inbox.check()
+        self.write_eof()
+        await inbox.wait_writable()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.close()
+        else:
+            self.abort()
+
+
+class _Inbox:
+    """Turns pushed events into awaitable ones, holding at most `MAX_INBOX_BYTES` (and one read more)."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._paused = False
+        self._ended = False
+        self._error: RelayError | None = None
+        self._changed = asyncio.Event()
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        self._chunks.append(bytes(buffer[start:end]))
+        self._size += end - start
+        if self._size >= MAX_INBOX_BYTES and not self._paused:
+            self._paused = True
+            self._stream.pause()
+        self._changed.set()
+
+    def ended(self) -> None:
+        self._ended = True
+        self._changed.set()
+
+    def broken(self, error: RelayError) -> None:
+        self._error = error
+        self._changed.set()
+
+    def drained(self) -> None:
+        self._changed.set()
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    async def take(self) -> bytes:
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._changed.clear()
+            await self._changed.wait()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            self._stream.resume()
+        return data
+
+    async def wait_writable(self) -> None:
+        while self._stream.is_blocked and self._error is None:
+            self._changed.clear()
+            await self._changed.wait()
+        self.check()

@@ -1,0 +1,445 @@
+"""A TCP connection as a byte stream, on a non-blocking socket that we drive ourselves.
+
+Why not the event loop's own transport: two copies less, no buffer per connection while idle, TLS
+session resumption, and a write that says at once what the socket did not take. See
+docs/decisions/0002-data-plane.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+
+import aiohappyeyeballs
+
+from hybridge.protocol.errors import (
+    ConnectionLost,
+    InvalidSetting,
+    RelayError,
+    TargetRefused,
+    TargetTimedOut,
+    Unreachable,
+)
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Stream
+
+_logger = logging.getLogger(__name__)
+
+READ_BYTES = 4 * 65_528
+"""Most bytes of one read: four frames that, with their headers of 8 bytes, fill TLS records."""
+
+LINGER_SECONDS = 2.0
+"""How long an orderly close waits for the peer's own end."""
+
+MAX_LINGER_BYTES = 1_048_576
+"""Most bytes that an orderly close reads and throws away while it waits."""
+
+HAPPY_EYEBALLS_SECONDS = 0.25
+"""How long the next address of a name waits for the one before it (RFC 8305)."""
+
+_TLS_RECORD_BYTES = 16_384
+
+# One buffer for the whole process: filled, handed on and written again without an await in between.
+_read_buffer = memoryview(bytearray(HEADROOM_BYTES + READ_BYTES))
+_read_target = _read_buffer[HEADROOM_BYTES:]
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class SocketStream(Stream):
+    """A connected socket. Events come to the attached `Receiver`, which may be exchanged.
+
+    Bytes that the kernel does not take are copied and held; there are never more than what one call
+    of `write` or `send_now` was given, as long as the caller looks at `is_blocked`.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._receiver: Receiver | None = None
+        self._held: deque[memoryview] = deque()
+        self._reads = False
+        self._writes = False
+        self._eof_wanted = False
+        self._read_over = False
+        self._write_error: OSError | None = None
+        self._is_open = True
+        self._flushed: asyncio.Future[None] | None = None
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver) -> None:
+        """Tell ``receiver`` what happens from now on, and read if reading is not paused."""
+        first = self._receiver is None
+        self._receiver = receiver
+        if first:
+            self.resume()
+
+    def pause(self) -> None:
+        """Stop reading."""
+        if self._reads:
+            self._reads = False
+            if self._is_open:
+                self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Read again, beginning with what is decrypted already and no selector can see."""
+        if self._reads or self._read_over or not self._is_open:
+            return
+        self._reads = True
+        self._loop.add_reader(self._fd, self._on_readable)
+        if self._pending():
+            self._loop.call_soon(self._on_readable)
+
+    def _on_readable(self) -> None:
+        if not self._reads:
+            return
+        filled = 0
+        error: OSError | None = None
+        is_end = False
+        while filled < READ_BYTES:
+            try:
+                count = self._read(_read_target[filled:])
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as problem:
+                error = problem
+                break
+            if not count:
+                is_end = True
+                break
+            filled += count
+            if count < _TLS_RECORD_BYTES:
+                break
+        receiver = self._receiver
+        assert receiver is not None
+        try:
+            if filled:
+                receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+            if error is not None or is_end:
+                self._end_reading(error)
+            elif filled == READ_BYTES and self._reads and self._pending():
+                self._loop.call_soon(self._on_readable)
+        except Exception:
+            # A bug of ours: loud, and the end of this connection only.
+            _logger.exception("error while handling data of a connection")
+            self._lost("internal error")
+
+    def _end_reading(self, error: OSError | None) -> None:
+        if not self._is_open:
+            return
+        # Where the receiver paused us just now, the news still belongs to it: it cannot get worse.
+        self.pause()
+        self._read_over = True
+        error = error or self._write_error
+        receiver = self._receiver
+        if receiver is None:
+            return
+        if error is None:
+            receiver.ended()
+        else:
+            self._lost(_describe(error))
+
+    def _read(self, target: memoryview) -> int:
+        return self._sock.recv_into(target)
+
+    def _pending(self) -> int:
+        return 0
+
+    # --- writing ------------------------------------------------------------------------------
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether bytes are held because the socket did not take them."""
+        return bool(self._held)
+
+    def write(self, buffer: memoryview, start: int, end: int) -> None:
+        """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
+        if not self._is_open or self._write_error is not None:
+            return
+        sent = 0 if self._held else self._push(buffer[start:end])
+        if sent < end - start:
+            self._hold(memoryview(bytes(buffer[start + sent : end])))
+
+    def send_now(self, data: bytes) -> None:
+        """Send ``data`` now; hold what the socket does not take, without a copy."""
+        if not self._is_open or self._write_error is not None:
+            return
+        view = memoryview(data)
+        sent = 0 if self._held else self._push(view)
+        if sent < len(view):
+            self._hold(view[sent:])
+
+    def _hold(self, rest: memoryview) -> None:
+        if self._write_error is not None or not self._is_open:
+            return
+        self._held.append(rest)
+        if not self._writes:
+            self._writes = True
+            self._loop.add_writer(self._fd, self._on_writable)
+
+    def _push(self, view: memoryview) -> int:
+        """Offer bytes to the socket; give how many it took. After an error, it takes all."""
+        try:
+            return self._sock.send(view)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            self._write_failed(error)
+            return len(view)
+
+    def _on_writable(self) -> None:
+        held = self._held
+        while held:
+            view = held[0]
+            sent = self._push(view)
+            if self._write_error is not None or not self._is_open:
+                return
+            if sent < len(view):
+                held[0] = view[sent:]
+                return
+            held.popleft()
+        self._stop_writing()
+        if self._eof_wanted:
+            self._shutdown_writing()
+        self._tell_drained()
+
+    def _stop_writing(self) -> None:
+        if self._writes:
+            self._writes = False
+            self._loop.remove_writer(self._fd)
+
+    def _tell_drained(self) -> None:
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+        if self._receiver is not None:
+            self._receiver.drained()
+
+    def _write_failed(self, error: OSError) -> None:
+        """Note that the peer takes no more. What it had sent before may still be read."""
+        self._write_error = error
+        self._held.clear()
+        self._stop_writing()
+        # Not at once: we may be deep inside the handling of the other stream's data.
+        self._loop.call_soon(self._after_write_error)
+
+    def _after_write_error(self) -> None:
+        if not self._is_open or self._write_error is None:
+            return
+        if self._read_over:
+            self._lost(_describe(self._write_error))
+        else:
+            self._tell_drained()
+
+    def write_eof(self) -> None:
+        """Send FIN, after what is held."""
+        self._eof_wanted = True
+        if not self._held and self._is_open:
+            self._shutdown_writing()
+
+    def _shutdown_writing(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if self._write_error is None:
+                self._write_failed(error)
+
+    # --- ending -------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket is still ours."""
+        return self._is_open
+
+    def abort(self) -> None:
+        """Close at once with RST; the receiver is told nothing more."""
+        if self._is_open:
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            except OSError as error:
+                _logger.debug("could not arrange a reset: %s", error)
+            self._release()
+
+    async def close(self, *, stall_seconds: float = 600.0) -> None:
+        """Write what is held, end in order, and wait shortly for the peer's own end.
+
+        Args:
+            stall_seconds: A peer that takes nothing for this long is given up.
+        """
+        try:
+            while self._held and self._is_open:
+                before = sum(map(len, self._held))
+                self._flushed = self._loop.create_future()
+                try:
+                    async with asyncio.timeout(stall_seconds):
+                        await self._flushed
+                except TimeoutError:
+                    if sum(map(len, self._held)) >= before:
+                        self.abort()
+            if not self._is_open:
+                return
+            self.pause()
+            self._say_goodbye()
+            if not self._read_over:
+                await self._linger()
+        finally:
+            self._release()
+
+    def _say_goodbye(self) -> None:
+        if not self._eof_wanted:
+            self._eof_wanted = True
+            self._shutdown_writing()
+
+    async def _linger(self) -> None:
+        """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
+        done = self._loop.create_future()
+        budget = MAX_LINGER_BYTES
+
+        def drop() -> None:
+            nonlocal budget
+            try:
+                count = socket.socket.recv_into(self._sock, _read_target)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                count = 0
+            budget -= count
+            if (not count or budget <= 0) and not done.done():
+                done.set_result(None)
+
+        self._loop.add_reader(self._fd, drop)
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await done
+        except TimeoutError:
+            _logger.debug("the peer did not close in time")
+        finally:
+            if self._is_open:
+                self._loop.remove_reader(self._fd)
+
+    def _lost(self, why: str) -> None:
+        if not self._is_open:
+            return
+        self.abort()
+        if self._receiver is not None:
+            self._receiver.broken(ConnectionLost(f"the connection broke: {why}"))
+
+    def _release(self) -> None:
+        if not self._is_open:
+            return
+        self.pause()
+        self._stop_writing()
+        self._is_open = False
+        self._held.clear()
+        self._sock.close()
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+
+
+class TcpStream(SocketStream):
+    """A plain TCP connection, as the target's or the application's."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        set_no_delay(sock)
+        super().__init__(sock)
+
+
+def set_no_delay(sock: socket.socket) -> None:
+    """Send small messages at once, and notice a dead peer on an idle connection."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _describe(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+async def dial_socket(host: str, port: int) -> socket.socket:
+    """Connect to ``host:port``, trying all its addresses (RFC 8305).
+
+    Raises:
+        TargetRefused: Nothing listens there, or the name is unknown.
+        TargetTimedOut: The network gave up. A deadline of its own is the caller's.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise TargetRefused(
+            f"the name {host!r} cannot be resolved",
+            hint="check the name, and the DNS of the machine that this runs on",
+        ) from error
+    try:
+        sock = await aiohappyeyeballs.start_connection(
+            found, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS, interleave=1
+        )
+    except TimeoutError as error:
+        raise TargetTimedOut(
+            f"{show_address(host, port)} did not answer in time",
+            hint="check the route and the firewalls on the way",
+        ) from error
+    except OSError as error:
+        raise _refusal(error, host, port) from error
+    set_no_delay(sock)
+    return sock
+
+
+def _refusal(error: OSError, host: str, port: int) -> RelayError:
+    if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
+        return TargetRefused(
+            f"{show_address(host, port)} refused the connection",
+            hint="check that the service is running and listens on this port",
+        )
+    return Unreachable(
+        f"{show_address(host, port)} cannot be reached: {_describe(error)}",
+        hint="check the address, the route and the firewalls on the way",
+        status=502,
+    )
+
+
+async def dial_tcp(host: str, port: int) -> TcpStream:
+    """Open a plain TCP stream; errors as `dial_socket`."""
+    return TcpStream(await dial_socket(host, port))
+
+
+def show_address(host: str, port: int) -> str:
+    """Write ``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen_tcp(hosts: Sequence[str], port: int, *, backlog: int = 1024) -> list[socket.socket]:
+    """Open one listening socket per host, all on one port; port 0 takes a free one.
+
+    Raises:
+        InvalidSetting: An address cannot be used, or the port is taken.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for host in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            info = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]
+            sock = socket.socket(info[0], info[1], info[2])
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(info[4])
+            sock.listen(backlog)
+            sock.setblocking(False)
+            port = sock.getsockname()[1]
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise InvalidSetting(
+            "listen address",
+            f"{show_address(host, port)} cannot be used: {_describe(error)}",
+            hint="choose another port, or stop the program that holds this one",
+        ) from error
+    return sockets
