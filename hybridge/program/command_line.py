@@ -30,8 +30,8 @@ def run_command(
     """Run a command line to its end, and leave the process with its exit code.
 
     Exit codes: 0 done, 1 failed, 2 usage or configuration. A `RelayError` (also one that comes out
-    of a task group) and a wrong command line become two lines on standard error, ``program: error:``
-    and ``program: hint:``; anything else is a bug and keeps its traceback.
+    of a task group) and a wrong command line become two lines on standard error,
+    ``program: error:`` and ``program: hint:``; anything else is a bug and keeps its traceback.
 
     Args:
         command: The program's click command. It may return its own exit code.
@@ -105,7 +105,7 @@ def announce(log_format: str, text: str, /, **fields: object) -> None:
     click.echo(json.dumps(fields, ensure_ascii=False) if log_format == "json" else text)
 
 
-class OnePerLine(click.ParamType):
+class OnePerLine(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """The type of an option that may be repeated, and whose environment twin has one value a line.
 
     click splits such a variable at blanks; connection strings and paths may hold those.
@@ -113,7 +113,7 @@ class OnePerLine(click.ParamType):
 
     envvar_list_splitter = "\n"
 
-    def __init__(self, each: click.ParamType = click.STRING) -> None:
+    def __init__(self, each: click.ParamType[Any] = click.STRING) -> None:
         self.each = each
         self.name = each.name
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from hybridge.protocol.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -96,7 +96,7 @@ def _shown(problem: str) -> str:
     return (problem[:1].lower() + problem[1:])[:200]
 
 
-def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+def _unique(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     fields: dict[str, object] = {}
     for name, value in pairs:
         if name in fields:

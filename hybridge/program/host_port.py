@@ -71,7 +71,7 @@ def format_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class HostPort(click.ParamType):
+class HostPort(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """The type of an option whose value is ``HOST:PORT``; gives a host and a port."""
 
     name = "host:port"

@@ -6,7 +6,7 @@ import contextlib
 import resource
 
 MOST_DESCRIPTORS = 1_048_576
-"""What "unlimited" is taken for: more than one process ever needs, and less than some kernels refuse."""
+"""What "unlimited" is taken for: more than a process needs, less than some kernels refuse."""
 
 
 def raise_descriptor_limit(*, descriptors_per_connection: int, reserve: int = 64) -> int:

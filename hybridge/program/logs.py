@@ -28,8 +28,8 @@ def configure(*, program: str, log_format: LogFormat, verbose: bool) -> None:
 
     Args:
         program: Name that JSON lines carry, so that the logs of several programs can be mixed.
-        log_format: ``text`` for people: time, level, message, then extras as ``key=value``. ``json``
-            for machines: the same as one object a line.
+        log_format: ``text`` for people: time, level, message, then extras as ``key=value``.
+            ``json`` for machines: the same as one object a line.
         verbose: Show DEBUG too, of our own loggers only.
     """
     handler = logging.StreamHandler(sys.stderr)
@@ -48,7 +48,7 @@ def configure(*, program: str, log_format: LogFormat, verbose: bool) -> None:
 class TextFormatter(logging.Formatter):
     """Time (UTC), level, message, and whatever the call gave as ``extra``."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
@@ -82,7 +82,7 @@ def _json_formatter(program: str) -> logging.Formatter:
     from pythonjsonlogger.json import JsonFormatter
 
     class Formatter(JsonFormatter):
-        converter = time.gmtime
+        converter = staticmethod(time.gmtime)
         default_time_format = "%Y-%m-%dT%H:%M:%S"
         default_msec_format = "%s.%03dZ"
 
