@@ -194,7 +194,7 @@ def _programs(folder: Path, account: Account | None) -> Path:
     if libraries.is_dir():
         shutil.copytree(libraries, copy / libraries.name, symlinks=True)
     for parent, _, files in os.walk(copy):
-        Path(parent).chmod(0o755)  # noqa: S103 - public programs, for the other user to run
+        Path(parent).chmod(0o755)
         for name in files:
             path = Path(parent, name)
             if not path.is_symlink():

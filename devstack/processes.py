@@ -1,8 +1,8 @@
 """Child processes that are started, read and ended with certainty.
 
-A `Process` has a process group of its own, so that nothing it starts outlives it and a Ctrl-C at the
-terminal reaches only us; its output is read all the time, so that it never blocks on a full pipe and
-its last lines are there to show when it fails.
+A `Process` has a process group of its own, so that nothing it starts outlives it and a Ctrl-C at
+the terminal reaches only us; its output is read all the time, so that it never blocks on a full
+pipe and its last lines are there to show when it fails.
 """
 
 from __future__ import annotations

@@ -1,0 +1,89 @@
+# The verbs of this project. Each sets up what it needs; Python 3.11 or newer and make are enough.
+#
+#   make demo    a real database query through relay, agent and client, every step shown
+#   make test    the tests, in parallel, without Docker (ARGS="-k rendezvous" for some of them)
+#   make check   format, lint, types, imports, spelling, coverage
+#   make lint    the same without coverage: seconds, not minutes
+#   make bench   the benchmarks, beside what you would pick instead
+#   make up      the Docker stack, and one query through it
+#   make fmt     format the code and fix what ruff can fix
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint coverage bench up fmt install clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# The interpreter that the environment is made with: PYTHON=python3.13 make test
+# By itself: the usual python3 where the pinned packages fit it, then the newest that they fit.
+PYTHON ?= $(shell \
+  for python in python3 python3.13 python3.12 python3.11; do \
+    "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+      2>/dev/null && { echo "$$python"; break; }; \
+  done)
+
+# One flavour of environment for people who only look (demo), one for people who change (dev).
+DEMO_READY := $(VENV)/.demo-ready
+DEV_READY := $(VENV)/.dev-ready
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(DEMO_READY)
+	@$(BIN)/hybridge demo $(ARGS)
+
+# -n logical: one worker per CPU. Set WORKERS=0 for one process, to debug.
+WORKERS ?= logical
+test: $(DEV_READY)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: lint coverage
+
+lint: $(DEV_READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+# The threshold is fail_under in pyproject.toml, [tool.coverage.report].
+coverage: $(DEV_READY)
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -n $(WORKERS) --quiet --cov --cov-report=
+	$(BIN)/coverage report
+
+bench: $(DEV_READY)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+up:
+	@docker/up.sh
+
+fmt: $(DEV_READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+install: $(DEV_READY)
+
+clean:
+	rm -rf $(VENV) dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "make: error: no Python 3.11 to 3.13 with venv and pip was found" >&2; \
+	  echo "make: hint: install one (Debian: python3-venv), or name it: PYTHON=/path/to/python3.12 make" >&2; \
+	  exit 1; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+$(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	@$(PIP_INSTALL) --editable ".[demo,fast]"
+	@touch $@
+
+$(DEV_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	@$(PIP_INSTALL) --editable ".[dev,fast]"
+	@touch $(DEMO_READY) $@
