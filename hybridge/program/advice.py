@@ -53,7 +53,7 @@ def _after_refusal(error: HandshakeRefused, claim: Claim) -> str:
 def _after_status(status: int, claim: Claim) -> str:
     match status:
         case 401 | 403:
-            return f"use a connection string of a rule with {claim_name(claim)}, with its own key"
+            return f"use a connection string of a rule with {claim}, with its own key"
         case 404:
             return "check the host in Endpoint and the name in EntityPath"
         case 429:
@@ -67,7 +67,3 @@ def _after_status(status: int, claim: Claim) -> str:
         case _:
             return "look into the relay's log for the TrackingId"
 
-
-def claim_name(claim: Claim) -> str:
-    """Write a claim as Azure does: Listen, Send, Manage."""
-    return (claim.name or "").capitalize()

@@ -59,7 +59,7 @@ class Target:
     """Whether the path is under ``/$hc``, where only WebSocket handshakes belong."""
 
     path: str
-    """Hybrid connection and suffix as they came, still quoted, without ``$hc`` and leading slash."""
+    """Hybrid connection and suffix as they came, still quoted, without ``$hc`` and first slash."""
 
     segments: tuple[str, ...]
     """The same, split at the slashes and decoded; a slash at the end adds no segment."""

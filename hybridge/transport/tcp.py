@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 import struct
 from collections import deque
@@ -150,6 +151,12 @@ class SocketStream(Stream):
 
     def _pending(self) -> int:
         return 0
+
+    def has_input(self) -> bool:
+        """Whether bytes, an end or an error wait on a socket that is not being read."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return bool(poller.poll(0))
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -355,6 +362,11 @@ def set_no_delay(sock: socket.socket) -> None:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # An idle leg on which no ping may be sent any more is watched by the kernel: 15 + 2 * 5 s.
+        for name, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
+            option = getattr(socket, name, None)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
 def _describe(error: OSError) -> str:

@@ -1,0 +1,174 @@
+"""Ask a namespace about a hybrid connection: the runtime-information GET (section 9.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import h11
+
+from hybridge.protocol.connection_string import ConnectionString, parse, token_for
+from hybridge.protocol.errors import (
+    AuthorizationFailed,
+    EndpointNotFound,
+    HandshakeRefused,
+    MalformedConnectionString,
+    MalformedMessage,
+    Unreachable,
+)
+from hybridge.protocol.user_metadata import parse_target
+from hybridge.transport.dialer import Dialer
+from hybridge.transport.stream import Stream
+from hybridge.transport.timing import Timing
+
+API_VERSION = "2016-07"
+
+TOKEN_LIFETIME_SECONDS = 600
+
+MAX_RESPONSE_BYTES = 65_536
+"""Longest answer that is read."""
+
+_ATOM = "{http://www.w3.org/2005/Atom}"
+_CONNECT = "{http://schemas.microsoft.com/netservices/2010/10/servicebus/connect}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeInformation:
+    """What a namespace says of a hybrid connection."""
+
+    created_at: str
+    """UTC, as the relay writes it."""
+
+    updated_at: str
+    """UTC, as the relay writes it."""
+
+    requires_client_authorization: bool
+    """Whether senders need a token."""
+
+    user_metadata: str
+    """Free text; the Hybrid Connection Manager keeps the target in it."""
+
+    listener_count: int
+    """Listeners that are online, 0 to 25."""
+
+    @property
+    def target(self) -> tuple[str, int] | None:
+        """The target host and port that the metadata names, or None."""
+        return parse_target(self.user_metadata)
+
+
+async def runtime_information(
+    connection_string: ConnectionString | str,
+    *,
+    ca: Path | None = None,
+    connect_to: tuple[str, int] | None = None,
+    timing: Timing | None = None,
+) -> RuntimeInformation:
+    """Ask for a hybrid connection's runtime information.
+
+    Azure asks for Manage here; Hybridge takes any valid key.
+
+    Raises:
+        AuthorizationFailed: 401, with the relay's reason.
+        EndpointNotFound: 404, 204, or a feed instead of an entry: it does not exist.
+        HandshakeRefused: Another status.
+        MalformedConnectionString: The text is none, or has no path or no key.
+        MalformedMessage: The answer is no Atom entry of a hybrid connection.
+        Unreachable: The namespace cannot be reached, or did not answer in time.
+    """
+    target = parse(connection_string) if isinstance(connection_string, str) else connection_string
+    token = token_for(target, expires_at=int(time.time()) + TOKEN_LIFETIME_SECONDS)
+    if not target.path or token is None:
+        raise MalformedConnectionString(
+            "a hybrid connection and a key are needed to ask about it",
+            hint="use a connection string with SharedAccessKeyName, SharedAccessKey and EntityPath",
+        )
+    authority = target.host if target.port == 443 else f"{target.host}:{target.port}"
+    request = h11.Request(
+        method="GET",
+        target=f"/{quote(target.path)}?api-version={API_VERSION}",
+        headers=[
+            ("Host", authority),
+            ("X-PROCESS-AT", "ServiceBus"),
+            ("Authorization", token),
+            ("Connection", "close"),
+        ],
+    )
+    dialer = Dialer(target.host, ca=ca, connect_to=connect_to)
+    try:
+        async with asyncio.timeout((timing or Timing()).open_timeout_seconds):
+            wire = await dialer.dial(target.host, target.port)
+            try:
+                response, body = await _exchange(wire, request)
+            finally:
+                wire.abort()
+    except TimeoutError as error:
+        raise Unreachable(f"the relay {target.host} did not answer in time") from error
+    return _read(response, body)
+
+
+async def _exchange(wire: Stream, request: h11.Request) -> tuple[h11.Response, bytes]:
+    http = h11.Connection(h11.CLIENT)
+    await wire.send((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+    response: h11.Response | None = None
+    body = bytearray()
+    try:
+        while True:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                http.receive_data(await wire.receive())
+            elif isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > MAX_RESPONSE_BYTES:
+                    raise MalformedMessage(f"the answer is longer than {MAX_RESPONSE_BYTES} bytes")
+            elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+                break
+    except h11.RemoteProtocolError as error:
+        raise Unreachable(
+            f"what answered is no HTTP server: {error}",
+            hint="check the name and the port of the namespace",
+        ) from error
+    if response is None:
+        raise Unreachable("the relay closed the connection without an answer")
+    return response, bytes(body)
+
+
+def _read(response: h11.Response, body: bytes) -> RuntimeInformation:
+    reason = bytes(response.reason).decode(errors="replace")
+    status = response.status_code
+    if status == 401:
+        raise AuthorizationFailed(f"401 {reason}", hint="check the rule's name and key")
+    if status in (404, 204):
+        raise EndpointNotFound(f"{status} {reason}", hint="check the name of the hybrid connection")
+    if status != 200:
+        raise HandshakeRefused(status, reason)
+    try:
+        # Expat bounds what entities may grow to, and the body is bounded above.
+        entry = ElementTree.fromstring(body)  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise MalformedMessage(f"the runtime information is not XML: {error}") from error
+    if entry.tag != f"{_ATOM}entry":
+        raise EndpointNotFound(
+            "the hybrid connection does not exist", hint="check the name of the hybrid connection"
+        )
+    description = entry.find(f"{_ATOM}content/{_CONNECT}HybridConnectionDescription")
+    if description is None:
+        raise MalformedMessage("the runtime information describes no hybrid connection")
+
+    def text(name: str) -> str:
+        return description.findtext(f"{_CONNECT}{name}") or ""
+
+    count = text("ListenerCount")
+    return RuntimeInformation(
+        created_at=text("CreatedAt"),
+        updated_at=text("UpdatedAt"),
+        requires_client_authorization=text("RequiresClientAuthorization").lower() != "false",
+        user_metadata=text("UserMetadata"),
+        listener_count=int(count) if count.isascii() and count.isdigit() else 0,
+    )

@@ -1,0 +1,144 @@
+"""The flags that the agent and the client have in common, each with its environment twin."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from hybridge.program.command_line import OnePerLine
+from hybridge.program.connection_strings import GivenConnectionStrings
+from hybridge.program.host_port import TARGET
+from hybridge.protocol.errors import InvalidSetting
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+"""A file; whoever reads it checks it, so that the error has a next step."""
+
+
+def config_option(prefix: str) -> Callable[[Function], Function]:
+    """``--config``."""
+    return click.option(
+        "--config",
+        type=FILE,
+        metavar="FILE",
+        envvar=f"{prefix}_CONFIG",
+        show_envvar=True,
+        help="Settings for several hybrid connections, JSON or YAML.",
+    )
+
+
+def connection_string_options(prefix: str, *, claim: str) -> Callable[[Function], Function]:
+    """``--connection-string`` and ``--connection-string-file``, both repeatable."""
+
+    def decorate(function: Function) -> Function:
+        function = click.option(
+            "--connection-string-file",
+            "connection_string_files",
+            type=OnePerLine(FILE),
+            multiple=True,
+            metavar="FILE",
+            envvar=f"{prefix}_CONNECTION_STRING_FILE",
+            show_envvar=True,
+            help="File that holds it, so that no key stands on a command line.",
+        )(function)
+        return click.option(
+            "--connection-string",
+            "connection_strings",
+            type=OnePerLine(),
+            multiple=True,
+            metavar="TEXT",
+            envvar=f"{prefix}_CONNECTION_STRING",
+            show_envvar=True,
+            help=f"From a rule with {claim}; may be repeated.",
+        )(function)
+
+    return decorate
+
+
+def relay_options(prefix: str) -> Callable[[Function], Function]:
+    """``--ca``, ``--connect-to``, ``--ready-file``, ``--log-format`` and ``--verbose``."""
+
+    def decorate(function: Function) -> Function:
+        options = [
+            click.option(
+                "--ca",
+                type=FILE,
+                metavar="FILE",
+                envvar=f"{prefix}_CA",
+                show_envvar=True,
+                help="Certificates to trust besides the system's.",
+            ),
+            click.option(
+                "--connect-to",
+                type=TARGET,
+                metavar="HOST:PORT",
+                envvar=f"{prefix}_CONNECT_TO",
+                show_envvar=True,
+                help="TCP peer in place of the namespace's host; TLS name and token stay.",
+            ),
+            click.option(
+                "--ready-file",
+                type=FILE,
+                metavar="FILE",
+                envvar=f"{prefix}_READY_FILE",
+                show_envvar=True,
+                help="Exists while everything is connected or listening.",
+            ),
+            click.option(
+                "--log-format",
+                type=click.Choice(["text", "json"]),
+                default="text",
+                envvar=f"{prefix}_LOG_FORMAT",
+                show_envvar=True,
+                help="How the log on standard error looks.",
+            ),
+            click.option(
+                "--verbose",
+                is_flag=True,
+                envvar=f"{prefix}_VERBOSE",
+                show_envvar=True,
+                help="Log every step.",
+            ),
+        ]
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def given_connection_strings(context: click.Context) -> GivenConnectionStrings:
+    """Take what was given on the command line; if nothing was, what the environment has."""
+    texts, files = "connection_strings", "connection_string_files"
+    sources = {name: context.get_parameter_source(name) for name in (texts, files)}
+    if ParameterSource.COMMANDLINE in sources.values():
+        taken = {name for name in sources if sources[name] is ParameterSource.COMMANDLINE}
+    else:
+        taken = set(sources)
+    return GivenConnectionStrings(
+        texts=tuple(context.params[texts]) if texts in taken else (),
+        files=tuple(context.params[files]) if files in taken else (),
+    )
+
+
+def check_ca(path: Path | None) -> None:
+    """Check that a file of certificates can be used, before anything depends on it.
+
+    Raises:
+        InvalidSetting: It cannot be read or holds no certificate.
+    """
+    if path is None:
+        return
+    hint = "write the relay's own with: hybridge-relay ca > ca.pem"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise InvalidSetting("--ca", f"{path} holds no PEM certificate", hint=hint) from None
+    except OSError as error:
+        raise InvalidSetting("--ca", f"{path}: {error.strerror}", hint=hint) from None

@@ -1,0 +1,171 @@
+"""`connect`: one byte stream through a hybrid connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+
+from hybridge.protocol import address
+from hybridge.protocol.connection_string import ConnectionString, parse, token_for
+from hybridge.protocol.errors import MalformedConnectionString, Unreachable
+from hybridge.transport.dialer import Dialer
+from hybridge.transport.timing import Timing
+from hybridge.transport.websocket import WebSocketStream, open_websocket
+
+TOKEN_LIFETIME_SECONDS = 3600
+"""How long a sender's token is good; it matters only while the connection is made."""
+
+
+class Sender:
+    """Opens connections through one hybrid connection; TLS sessions are resumed between them.
+
+    Args:
+        connection_string: From a rule with Send, or without a key for an entity that asks for none.
+        ca: PEM file of further trusted authorities.
+        connect_to: TCP address to dial instead of the namespace's.
+        timing: Waits, in seconds.
+
+    Raises:
+        MalformedConnectionString: The text is none, or names no hybrid connection.
+        InvalidSetting: The CA file cannot be used.
+    """
+
+    def __init__(
+        self,
+        connection_string: ConnectionString | str,
+        *,
+        ca: Path | None = None,
+        connect_to: tuple[str, int] | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.address = with_path(connection_string)
+        self._dialer = Dialer(self.address.host, ca=ca, connect_to=connect_to)
+        self._timing = timing or Timing()
+
+    async def connect(
+        self,
+        *,
+        connection_id: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+        suffix: str = "",
+        query: str = "",
+    ) -> WebSocketStream:
+        """Open one connection, and wait until a listener has accepted it.
+
+        Args:
+            connection_id: A GUID that names the connection in everybody's logs; made if not given.
+            headers: Further HTTP headers, which the listener sees.
+            subprotocols: WebSocket sub-protocols to offer, best first.
+            suffix: What follows the hybrid connection in the address, percent-encoded.
+            query: The listener's own query, without ``?``.
+
+        Returns:
+            A stream; its `subprotocol` is the listener's choice, or None.
+
+        Raises:
+            HandshakeRefused: The relay or the listener refused; with status and reason.
+            UntrustedCertificate: The relay's certificate is not trusted.
+            Unreachable: The relay cannot be reached, or did not answer in time.
+        """
+        target = self.address
+        url = address.connect_url(
+            target.host,
+            target.port,
+            target.path or "",
+            connection_id=connection_id or str(uuid.uuid4()),
+            suffix=suffix,
+            query=query,
+        )
+        token = token_for(target, expires_at=int(time.time()) + TOKEN_LIFETIME_SECONDS)
+        all_headers = [*headers]
+        if token is not None:
+            all_headers.append(("ServiceBusAuthorization", token))
+        try:
+            async with asyncio.timeout(self._timing.connect_timeout_seconds):
+                async with asyncio.timeout(self._timing.open_timeout_seconds):
+                    wire = await self._dialer.dial(target.host, target.port)
+                try:
+                    return await open_websocket(
+                        wire,
+                        url,
+                        headers=all_headers,
+                        subprotocols=subprotocols,
+                        timing=self._timing,
+                    )
+                except BaseException:
+                    wire.abort()
+                    raise
+        except TimeoutError as error:
+            raise Unreachable(
+                f"the relay {target.host} did not answer in time",
+                hint="check the route to it, and whether a proxy stands in between",
+            ) from error
+
+
+def with_path(connection_string: ConnectionString | str) -> ConnectionString:
+    """Read a connection string that must name its hybrid connection.
+
+    Raises:
+        MalformedConnectionString: It is none, or has no EntityPath.
+    """
+    if isinstance(connection_string, str):
+        connection_string = parse(connection_string)
+    if not connection_string.path:
+        raise MalformedConnectionString(
+            "EntityPath is missing, so it names no hybrid connection",
+            hint="use the connection string of the hybrid connection, or add ;EntityPath=<name>",
+        )
+    return connection_string
+
+
+class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - used as a function
+    """Open one stream through a hybrid connection.
+
+    Await it for the stream, or enter it: ``async with connect(text) as stream``. Takes what `Sender`
+    and `Sender.connect` take, and raises what they raise.
+    """
+
+    def __init__(
+        self,
+        connection_string: ConnectionString | str,
+        *,
+        ca: Path | None = None,
+        connect_to: tuple[str, int] | None = None,
+        timing: Timing | None = None,
+        connection_id: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+        suffix: str = "",
+        query: str = "",
+    ) -> None:
+        sender = Sender(connection_string, ca=ca, connect_to=connect_to, timing=timing)
+        self._opening = lambda: sender.connect(
+            connection_id=connection_id,
+            headers=headers,
+            subprotocols=subprotocols,
+            suffix=suffix,
+            query=query,
+        )
+        self._stream: WebSocketStream | None = None
+
+    def __await__(self) -> Generator[object, None, WebSocketStream]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> WebSocketStream:
+        self._stream = await self._opening()
+        return await self._stream.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.__aexit__(kind, error, trace)

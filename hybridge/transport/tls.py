@@ -1,0 +1,218 @@
+"""TLS on our own sockets: contexts, handshakes, resumed sessions, and a TLS byte stream."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+from hybridge.protocol.errors import InvalidSetting, Unreachable, UntrustedCertificate
+from hybridge.transport.tcp import SocketStream, dial_socket, show_address
+
+SLICE_BYTES = 16_384
+"""Most bytes of one TLS write: one record, so that little is copied when the peer is slow."""
+
+MAX_SESSIONS = 64
+"""Most TLS sessions kept for resumption."""
+
+# Our own ends and the relay agree on the first; the others serve everybody else, and real Azure.
+_CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Make the relay's context: TLS 1.2 and 1.3, forward secrecy, HTTP/1.1 only (section 1.5).
+
+    Raises:
+        InvalidSetting: The files cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # One ticket is enough: each costs a signature's worth of time on every TLS 1.3 handshake.
+    context.num_tickets = 1
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSetting(
+            str(certificate),
+            f"the certificate or its key cannot be used: {error}",
+            hint="remove both files, and they are made anew at the next start",
+        ) from error
+    return context
+
+
+class ClientTls:
+    """What a listener or sender trusts, and the sessions it may resume.
+
+    Args:
+        ca: A PEM file of further trusted authorities, beside the system's own.
+
+    Raises:
+        InvalidSetting: The file cannot be read, or holds no certificate.
+    """
+
+    def __init__(self, ca: Path | None = None) -> None:
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A resumed TLS 1.2 session costs a third of a handshake, and is known when it is over.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_CIPHERS)
+        if ca is not None:
+            try:
+                context.load_verify_locations(cafile=ca)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidSetting(
+                    f"CA file {ca}",
+                    "cannot be read" if isinstance(error, OSError) and error.errno else str(error),
+                    hint="give the relay's ca.pem; `hybridge-relay ca` prints it",
+                ) from error
+        self.context = context
+        # Kept per verified name: a resumed session skips the check of the host name.
+        self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
+
+    async def dial(self, host: str, port: int, *, peer: tuple[str, int] | None = None) -> TlsStream:
+        """Open TLS to ``host:port``.
+
+        Args:
+            host: Name for SNI and for the check of the certificate.
+            port: Port to dial.
+            peer: Dial this address instead; the name stays what it is.
+
+        Raises:
+            UntrustedCertificate: The certificate is not for this name, or from nobody we trust.
+            Unreachable: Name, route, port or TLS. A deadline is the caller's.
+        """
+        sock = await dial_socket(*(peer or (host, port)))
+        try:
+            tls = self.context.wrap_socket(
+                sock,
+                server_hostname=host,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+                session=self._sessions.get((host, port)),
+            )
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            await shake_hands(tls)
+        except ssl.SSLCertVerificationError as error:
+            tls.close()
+            raise UntrustedCertificate(
+                f"the certificate of {host} is not trusted: {error.verify_message}",
+                hint="give the relay's ca.pem with --ca; a proxy that inspects TLS has a CA of its own",
+            ) from error
+        except OSError as error:
+            tls.close()
+            self._sessions.pop((host, port), None)
+            raise Unreachable(
+                f"TLS with {show_address(host, port)} failed: {_describe_tls(error)}",
+                hint="check that this port speaks TLS 1.2, and that no proxy is in the way",
+            ) from error
+        except BaseException:
+            tls.close()
+            raise
+        self._keep_session(host, port, tls)
+        return TlsStream(tls)
+
+    def _keep_session(self, host: str, port: int, tls: ssl.SSLSocket) -> None:
+        if tls.session is not None and tls.session.has_ticket:
+            if len(self._sessions) >= MAX_SESSIONS:
+                self._sessions.pop(next(iter(self._sessions)))
+            self._sessions[host, port] = tls.session
+
+
+def _describe_tls(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return error.strerror or str(error) or "the peer closed the connection"
+
+
+async def shake_hands(tls: ssl.SSLSocket) -> None:
+    """Do the TLS handshake on a non-blocking socket. A deadline is the caller's.
+
+    Raises:
+        OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone.
+    """
+    loop = asyncio.get_running_loop()
+    fd = tls.fileno()
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            ready = loop.create_future()
+            loop.add_reader(fd, _settle, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_reader(fd)
+        except ssl.SSLWantWriteError:
+            ready = loop.create_future()
+            loop.add_writer(fd, _settle, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_writer(fd)
+        else:
+            return
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+class TlsStream(SocketStream):
+    """A TLS connection whose handshake is done. Half-close is the business of what runs inside."""
+
+    _sock: ssl.SSLSocket
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock)
+        self._tls_failed = False
+
+    def _read(self, target: memoryview) -> int:
+        try:
+            return self._sock.read(len(target), target)  # type: ignore[arg-type,return-value] # typeshed: bytearray
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+        except ssl.SSLError:
+            self._tls_failed = True
+            raise
+        except ValueError as error:  # the SSL object is gone
+            raise ConnectionAbortedError("the connection is closed") from error
+
+    def _pending(self) -> int:
+        return self._sock.pending()
+
+    def _push(self, view: memoryview) -> int:
+        # One record a call. A record that did not fit is offered again exactly as it was: whoever
+        # holds the rest keeps its beginning and its end, so the same slice comes out of it.
+        sock = self._sock
+        size = len(view)
+        for offset in range(0, size, SLICE_BYTES):
+            try:
+                sock.send(view[offset : offset + SLICE_BYTES])
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return offset
+            except OSError as error:
+                self._tls_failed = True
+                self._write_failed(error)
+                return size
+        return size
+
+    def _say_goodbye(self) -> None:
+        if not self._tls_failed and self._write_error is None:
+            try:
+                # Sends close_notify; the peer's own is not waited for.
+                self._sock.unwrap()
+            except (OSError, ValueError):
+                self._tls_failed = True
+        self._eof_wanted = True
+        try:
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+        except OSError:
+            self._tls_failed = True

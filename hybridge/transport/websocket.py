@@ -1,0 +1,466 @@
+"""WebSocket on our own streams: the dialling handshake, and a WebSocket as a byte stream.
+
+The handshake is the `websockets` library's, the frames are ours: a Close ends one direction only,
+and no library API lets the other go on. `send_eof` sends Close 1000; the peer's Close is the end of
+its bytes; TCP lost without a Close is a broken connection. Sections 5 and 6 of the specification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from hybridge.protocol.close_codes import is_clean
+from hybridge.protocol.errors import (
+    ConnectionLost,
+    HandshakeRefused,
+    ProtocolViolation,
+    RelayError,
+    Unreachable,
+)
+from hybridge.protocol.frames import (
+    Close,
+    Opcode,
+    PayloadReader,
+    close_payload,
+    control_frame,
+    mask_frame,
+)
+from hybridge.protocol.liveness import Liveness, Verdict
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Stream
+from hybridge.transport.tcp import SocketStream
+from hybridge.transport.timing import Timing
+
+FRAME_PAYLOAD_BYTES = 65_528
+"""Most payload of a frame that we send: with its header of 8 bytes it fills four TLS records."""
+
+MAX_RESPONSE_HEAD_BYTES = 32_768
+"""Longest head of a handshake response."""
+
+MAX_RESPONSE_BODY_BYTES = 65_536
+"""Longest body of a refusal that is read."""
+
+SHUTDOWN_REASON = "Shutdown"
+"""Reason of our Close, as Microsoft's .NET library gives it."""
+
+
+class HeadReader:
+    """Collects bytes up to the blank line that ends an HTTP head; then stops reading.
+
+    What came after the head is kept in `rest`.
+    """
+
+    def __init__(self, stream: SocketStream, *, max_bytes: int) -> None:
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._bytes = bytearray()
+        self._done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.rest = b""
+
+    async def read(self) -> bytes | None:
+        """Give the head, blank line included; None where the peer left or sent too much.
+
+        `is_too_long` tells the two apart. A deadline is the caller's.
+        """
+        self._stream.attach(self)
+        self._stream.resume()
+        return await self._done
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the limit was passed before a blank line came."""
+        return len(self._bytes) > self._max_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the peer sent nothing at all."""
+        return not self._bytes
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        searched = max(0, len(self._bytes) - 3)
+        self._bytes += buffer[start:end]
+        found = self._bytes.find(b"\r\n\r\n", searched)
+        size = found + 4
+        if 0 <= found and size <= self._max_bytes:
+            self._stream.pause()
+            self.rest = bytes(self._bytes[size:])
+            self._finish(bytes(self._bytes[:size]))
+        elif len(self._bytes) > self._max_bytes:
+            self._stream.pause()
+            self._finish(None)
+
+    def ended(self) -> None:
+        self._finish(None)
+
+    def broken(self, error: RelayError) -> None:
+        self._finish(None)
+
+    def drained(self) -> None:
+        pass
+
+    def _finish(self, head: bytes | None) -> None:
+        if not self._done.done():
+            self._done.set_result(head)
+
+
+def replay(receiver: Receiver, data: bytes) -> None:
+    """Give a receiver bytes that were read before it was attached."""
+    if data:
+        room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
+        room[HEADROOM_BYTES:] = data
+        receiver.data(room, HEADROOM_BYTES, HEADROOM_BYTES + len(data))
+
+
+async def open_websocket(
+    wire: SocketStream,
+    url: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    subprotocols: Sequence[str] = (),
+    timing: Timing | None = None,
+) -> WebSocketStream:
+    """Do the dialling side's handshake on an open stream. A deadline is the caller's.
+
+    Raises:
+        HandshakeRefused: The relay answered another status than 101; it carries status and reason.
+        Unreachable: What came was no HTTP, or the connection ended.
+    """
+    offered = [Subprotocol(name) for name in subprotocols] or None
+    protocol = ClientProtocol(parse_uri(url), subprotocols=offered)
+    request = protocol.connect()
+    for name, value in headers:
+        request.headers[name] = value
+    protocol.send_request(request)
+    for chunk in protocol.data_to_send():
+        wire.send_now(chunk)
+    reader = HeadReader(wire, max_bytes=MAX_RESPONSE_HEAD_BYTES)
+    head = await reader.read()
+    if head is None:
+        wire.abort()
+        raise Unreachable(
+            "the relay closed the connection during the WebSocket handshake",
+            hint="check that this address is a relay's, and what its log says",
+        )
+    refused = head.split(b"\r\n", 1)[0].split(b" ")[1:2] != [b"101"]
+    if refused:
+        await _read_refusal(wire, protocol, head + reader.rest)
+    else:
+        protocol.receive_data(head)
+    _check(wire, protocol)
+    return WebSocketStream(
+        wire, rest=reader.rest, subprotocol=protocol.subprotocol, timing=timing or Timing()
+    )
+
+
+async def _read_refusal(wire: SocketStream, protocol: ClientProtocol, data: bytes) -> None:
+    """Feed all of a refusal, and the end of the stream, so that the library gives it out."""
+    body = _BodyReader(wire, max_bytes=MAX_RESPONSE_BODY_BYTES)
+    await body.read()
+    protocol.receive_data(data + bytes(body.content))
+    protocol.receive_eof()
+
+
+def _check(wire: SocketStream, protocol: ClientProtocol) -> None:
+    for event in protocol.events_received():
+        if isinstance(event, Response) and event.status_code != 101:
+            wire.abort()
+            raise HandshakeRefused(event.status_code, _text(event.reason_phrase))
+    if protocol.handshake_exc is not None:
+        wire.abort()
+        if isinstance(protocol.handshake_exc, InvalidHandshake):
+            problem = str(protocol.handshake_exc)
+        else:
+            problem = "what came is no HTTP response"
+        raise Unreachable(
+            f"the WebSocket handshake failed: {problem}",
+            hint="check that this address is a relay's, and that no proxy is in the way",
+        ) from protocol.handshake_exc
+
+
+def _text(phrase: str) -> str:
+    """Read a reason phrase as UTF-8 where it is that: the library reads it as Latin-1."""
+    try:
+        return phrase.encode("latin-1").decode()
+    except UnicodeError:
+        return phrase
+
+
+class _BodyReader:
+    """Collects what comes until the peer's end, up to a limit."""
+
+    def __init__(self, wire: SocketStream, *, max_bytes: int) -> None:
+        self._wire = wire
+        self._max_bytes = max_bytes
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.content = bytearray()
+
+    async def read(self) -> None:
+        self._wire.attach(self)
+        self._wire.resume()
+        if self._wire.is_open:
+            await self._done
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        self.content += buffer[start : min(end, start + self._max_bytes - len(self.content))]
+        if len(self.content) >= self._max_bytes:
+            self._wire.pause()
+            self._finish()
+
+    def ended(self) -> None:
+        self._finish()
+
+    def broken(self, error: RelayError) -> None:
+        self._finish()
+
+    def drained(self) -> None:
+        pass
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+class WebSocketStream(Stream):
+    """The dialling end of a rendezvous, as a byte stream with half-close.
+
+    Bytes leave as binary messages. What arrives is given without message boundaries; empty messages
+    are nothing. Attributes:
+
+        subprotocol: The one that was agreed on, or None.
+    """
+
+    def __init__(
+        self,
+        wire: SocketStream,
+        *,
+        rest: bytes = b"",
+        subprotocol: str | None = None,
+        timing: Timing,
+    ) -> None:
+        super().__init__()
+        self.subprotocol = subprotocol
+        self._wire = wire
+        self._rest = rest
+        self._timing = timing
+        self._frames = PayloadReader()
+        self._receiver: Receiver | None = None
+        self._is_paused = True
+        self._close_sent = False
+        self._close_received = False
+        self._is_over = False
+        self._late_pong: bytes | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._loop = wire._loop
+        self._liveness = Liveness(
+            self._loop.time(),
+            ping_interval_seconds=timing.ping_interval_seconds,
+            answer_seconds=timing.pong_timeout_seconds,
+            stall_seconds=timing.stalled_peer_timeout_seconds,
+        )
+        self._timer = self._loop.call_at(self._liveness.next_check, self._check_liveness)
+
+    # --- pushed -------------------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver) -> None:
+        """Start reading; see `Stream.attach`."""
+        self._receiver = receiver
+        self._is_paused = False
+        self._wire.attach(self)
+        rest, self._rest = self._rest, b""
+        replay(self, rest)
+        if not self._is_paused:
+            self._wire.resume()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether frames are held back because the relay does not take them."""
+        return self._wire.is_blocked
+
+    def write(self, buffer: memoryview, start: int, end: int) -> None:
+        """Send ``buffer[start:end]`` as binary messages of at most `FRAME_PAYLOAD_BYTES`."""
+        if self._close_sent:
+            return
+        wire = self._wire
+        while start < end:
+            stop = min(end, start + FRAME_PAYLOAD_BYTES)
+            wire.send_now(mask_frame(buffer, start, stop, mask_key=secrets.token_bytes(4)))
+            start = stop
+
+    def write_eof(self) -> None:
+        """Send Close 1000: this direction is complete. The other goes on."""
+        self._send_close(1000, SHUTDOWN_REASON)
+
+    def _send_close(self, code: int, reason: str) -> None:
+        if not self._close_sent:
+            self._close_sent = True
+            self._send_control(Opcode.CLOSE, close_payload(code, reason))
+
+    def _send_control(self, opcode: Opcode, payload: bytes) -> None:
+        self._wire.send_now(control_frame(opcode, payload, mask_key=secrets.token_bytes(4)))
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self._is_paused = True
+        self._liveness.excuse()
+        self._wire.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._is_paused = False
+        self._wire.resume()
+
+    def abort(self) -> None:
+        """Drop TCP without a Close, so that the other end sees a broken connection."""
+        self._is_over = True
+        self._timer.cancel()
+        self._wire.abort()
+        self._settle()
+
+    async def close(self) -> None:
+        """Send Close where none was sent, wait for the peer's, then close TLS and TCP.
+
+        Waits at most `Timing.close_timeout_seconds` for the peer; what it still sends is dropped.
+        """
+        try:
+            self._send_close(1000, SHUTDOWN_REASON)
+            self._receiver = None
+            self._gone = self._loop.create_future()
+            if self._wire.is_open and not self._is_over:
+                self._is_paused = False
+                self._wire.attach(self)
+                self._wire.resume()
+                try:
+                    async with asyncio.timeout(self._timing.close_timeout_seconds):
+                        # The relay ends TCP once it has both Closes.
+                        await self._gone
+                except TimeoutError:
+                    self._is_over = True
+            await self._wire.close(stall_seconds=self._timing.stalled_peer_timeout_seconds)
+        finally:
+            self.abort()
+
+    # --- what the wire tells ------------------------------------------------------------------
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        """Take what was read from the wire."""
+        self._liveness.heard = True
+        try:
+            spans = self._frames.feed(buffer, start, end)
+        except ProtocolViolation as error:
+            self._send_close(1002, "protocol error")
+            self._break(ConnectionLost(f"the relay broke the WebSocket protocol: {error}"))
+            return
+        receiver = self._receiver
+        if receiver is not None:
+            for first, last in _joined(buffer, spans):
+                receiver.data(buffer, first, last)
+        for payload in self._frames.pings:
+            self._answer_ping(payload)
+        if self._frames.close is not None and not self._close_received:
+            self._close_received = True
+            self._peer_closed(self._frames.close)
+
+    def _answer_ping(self, payload: bytes) -> None:
+        if self._close_sent:
+            return
+        if self._wire.is_blocked:
+            # Only the last is owed (RFC 6455, 5.5.3): a peer cannot make us hold more.
+            self._late_pong = payload
+        else:
+            self._send_control(Opcode.PONG, payload)
+
+    def _peer_closed(self, close: Close) -> None:
+        receiver = self._receiver
+        if is_clean(close.code):
+            if receiver is not None:
+                receiver.ended()
+        else:
+            error = ConnectionLost(
+                f"the other end closed the connection with {close.code} {close.reason}".rstrip()
+            )
+            self._send_close(1000, "")
+            self._break(error)
+
+    def ended(self) -> None:
+        """Hear that the relay closed TLS or TCP."""
+        self._wire_over(ConnectionLost("the connection ended without a Close"))
+
+    def broken(self, error: RelayError) -> None:
+        """Hear that the wire broke."""
+        self._wire_over(error)
+
+    def _wire_over(self, error: RelayError) -> None:
+        self._is_over = True
+        self._settle()
+        if self._close_received and self._close_sent:
+            self._timer.cancel()
+        else:
+            self._break(error, told=self._close_received)
+
+    def _break(self, error: RelayError, *, told: bool = False) -> None:
+        receiver, self._receiver = self._receiver, None
+        self.abort()
+        # After the peer's Close its direction was complete. But what we send goes nowhere now.
+        if receiver is not None and (not told or not self._close_sent):
+            receiver.broken(error)
+
+    def drained(self) -> None:
+        """Hear that all that was held has been written."""
+        self._liveness.moved = True
+        pong, self._late_pong = self._late_pong, None
+        if pong is not None:
+            self._answer_ping(pong)
+        if self._receiver is not None and not self._wire.is_blocked:
+            self._receiver.drained()
+
+    def _settle(self) -> None:
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def _check_liveness(self) -> None:
+        if self._is_over or not self._wire.is_open:
+            return
+        verdict = self._liveness.check(
+            self._loop.time(),
+            is_blocked=self._wire.is_blocked,
+            # After a Close nobody owes an answer; TCP's own keepalive watches then.
+            is_judged=not (self._is_paused or self._close_received or self._close_sent),
+        )
+        if verdict is Verdict.PING and not self._close_sent:
+            self._send_control(Opcode.PING, b"")
+        elif verdict is Verdict.DEAD:
+            self._break(ConnectionLost("the relay has not answered a ping"))
+            return
+        elif verdict is Verdict.STALLED:
+            self._break(ConnectionLost("the relay took no bytes and sent none for too long"))
+            return
+        self._timer = self._loop.call_at(self._liveness.next_check, self._check_liveness)
+
+
+_JOIN_BELOW_BYTES = 4_096
+
+
+def _joined(buffer: memoryview, spans: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """Move small pieces together, so that many small frames become one write."""
+    if len(spans) < 2:
+        return spans
+    joined: list[tuple[int, int]] = []
+    first, last = spans[0]
+    for start, end in spans[1:]:
+        if end - start < _JOIN_BELOW_BYTES:
+            buffer[last : last + end - start] = buffer[start:end]
+            last += end - start
+        else:
+            joined.append((first, last))
+            first, last = start, end
+    joined.append((first, last))
+    return joined
+
+

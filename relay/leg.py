@@ -1,0 +1,311 @@
+"""A pair of WebSocket legs that the relay has joined: frames across, each leg watched and ended.
+
+A connection is two directions, each ending on its own (section 6.2). A Close ends one and is passed
+on, unanswered; TCP lost without a Close is an abort, and the other side sees it as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Sequence
+
+from hybridge.protocol.errors import ProtocolViolation, RelayError
+from hybridge.protocol.frames import Close, Forwarder, Opcode, close_payload, control_frame
+from hybridge.protocol.liveness import Liveness, Verdict
+from hybridge.transport.tcp import SocketStream
+from hybridge.transport.websocket import replay
+from relay.settings import RelaySettings
+
+_logger = logging.getLogger(__name__)
+
+MAX_JOINED_BYTES = 65_536
+"""Small frames of one read that leave in one write, at most."""
+
+
+class Ending(enum.Enum):
+    """How a pair came to its end."""
+
+    CLOSED = "both sides closed"
+    ABORTED = "aborted"
+
+
+class Pair:
+    """Two legs, and when they are over.
+
+    Args:
+        sender: The sender's stream, its handshake answered.
+        listener: The listener's stream, its handshake answered.
+        settings: Waits, in seconds.
+    """
+
+    def __init__(
+        self, sender: SocketStream, listener: SocketStream, *, settings: RelaySettings
+    ) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = self.loop.create_future()
+        self.ending = Ending.CLOSED
+        self.why = Ending.CLOSED.value
+        self.joined_at = self.loop.time()
+        self.sender = Leg(self, sender, "sender")
+        self.listener = Leg(self, listener, "listener")
+        self.sender.other = self.listener
+        self.listener.other = self.sender
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def start(self, *, from_sender: bytes, from_listener: bytes) -> None:
+        """Begin, with what was read of each side after its handshake."""
+        self.sender.start(from_sender)
+        self.listener.start(from_listener)
+
+    async def run(self) -> None:
+        """Wait for the end, and end both legs the way it came."""
+        try:
+            await self.over
+            if self.ending is Ending.CLOSED:
+                stall = self.settings.stalled_peer_timeout_seconds
+                async with asyncio.TaskGroup() as closing:
+                    for leg in (self.sender, self.listener):
+                        closing.create_task(leg.wire.close(stall_seconds=stall), name="close leg")
+        finally:
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+            self.sender.release()
+            self.listener.release()
+
+    def abort(self, why: str) -> None:
+        """Break both legs, without a Close."""
+        if not self.over.done():
+            self.ending, self.why = Ending.ABORTED, why
+            # A leg that was told why by a Close of ours gets it out first.
+            self.sender.wire.abort()
+            self.listener.wire.abort()
+            self.over.set_result(None)
+
+    def leg_finished(self) -> None:
+        """Hear that a leg has sent its Close, or that what was held for one has gone out."""
+        if self.over.done():
+            return
+        if self.sender.has_closed and self.listener.has_closed:
+            self.over.set_result(None)
+        elif self._idle_timer is None:
+            self._watch_half_closed()
+
+    def _watch_half_closed(self) -> None:
+        """One side has closed: the other must send within a time, unless something is held back."""
+        self._seen = self._progress()
+        delay = self.settings.half_close_idle_seconds
+        self._idle_timer = self.loop.call_later(delay, self._half_closed_too_long)
+
+    def _half_closed_too_long(self) -> None:
+        if self.over.done():
+            return
+        open_leg = self.listener if self.sender.has_closed else self.sender
+        is_held = open_leg.wire.is_blocked or open_leg.other.wire.is_blocked or open_leg.is_paused
+        if self._progress() == self._seen and not is_held:
+            self.why = "one side closed and the other sent nothing more"
+            self.over.set_result(None)
+        else:
+            self._watch_half_closed()
+
+    def _progress(self) -> int:
+        return self.sender.frames.payload_bytes + self.listener.frames.payload_bytes
+
+
+class Leg:
+    """One side of a pair: reads masked frames from its stream, writes to the other leg's."""
+
+    other: Leg
+
+    __slots__ = (
+        "_late_pong",
+        "_liveness",
+        "_pair",
+        "_timer",
+        "_wants_ping",
+        "frames",
+        "has_closed",
+        "is_gone",
+        "is_paused",
+        "name",
+        "other",
+        "wire",
+    )
+
+    def __init__(self, pair: Pair, wire: SocketStream, name: str) -> None:
+        self._pair = pair
+        self.wire = wire
+        self.name = name
+        self.frames = Forwarder()
+        self.has_closed = False
+        """Whether this side's Close has come, and so its direction is complete."""
+        self.is_gone = False
+        """Whether this side's TCP connection has ended after its Close."""
+        self.is_paused = False
+        self._late_pong: bytes | None = None
+        self._wants_ping = False
+        settings = pair.settings
+        self._liveness = Liveness(
+            pair.joined_at,
+            ping_interval_seconds=settings.ping_interval_seconds,
+            answer_seconds=settings.pong_timeout_seconds,
+            stall_seconds=settings.stalled_peer_timeout_seconds,
+        )
+        self._timer = pair.loop.call_at(self._liveness.next_check, self._check_liveness)
+
+    def start(self, early: bytes) -> None:
+        """Begin to read, with what came before."""
+        self.wire.attach(self)
+        replay(self, early)
+        if not self.is_paused and self.wire.is_open:
+            self.wire.resume()
+
+    def release(self) -> None:
+        """Let go of the stream and the timer."""
+        self._timer.cancel()
+        self.wire.abort()
+
+    # --- what the stream tells ----------------------------------------------------------------
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        """Take frames, and pass them on."""
+        self._liveness.heard = True
+        if self.has_closed:
+            return  # After its Close a side has nothing more to say.
+        try:
+            pieces = self.frames.feed(buffer, start, end)
+        except ProtocolViolation as error:
+            self._violated(error)
+            return
+        other = self.other
+        if not other.is_gone:
+            _write(other.wire, pieces)
+        for payload in self.frames.pings:
+            self._answer_ping(payload)
+        if self.frames.close is not None:
+            self._forward_close(self.frames.close)
+        elif other.wire.is_blocked:
+            self._pause()
+        other.send_late_frames()
+
+    def ended(self) -> None:
+        """Hear that the peer ended TLS or TCP."""
+        self._lost("ended without a Close")
+
+    def broken(self, error: RelayError) -> None:
+        """Hear that the stream broke."""
+        self._lost(str(error))
+
+    def drained(self) -> None:
+        """Hear that all that was held for this side has been written."""
+        self._liveness.moved = True
+        self.send_late_frames()
+        other = self.other
+        if other.is_paused and not self.wire.is_blocked:
+            other.is_paused = False
+            other.wire.resume()
+
+    def _lost(self, why: str) -> None:
+        if self.has_closed:
+            # Not an abort: peers drop TCP right after their Close. The other side still gets all
+            # that was sent, and the Close; what it sends from now on has no reader.
+            self.is_gone = True
+            self.wire.abort()
+            self._timer.cancel()
+            if self.other.is_gone and not self._pair.over.done():
+                self._pair.over.set_result(None)
+            elif self.other.is_paused:
+                self.other.is_paused = False
+                self.other.wire.resume()
+            return
+        self._pair.abort(f"the {self.name}'s connection {why}")
+
+    def _violated(self, error: ProtocolViolation) -> None:
+        if self.other.frames.is_between_frames:
+            payload = close_payload(error.close_code, str(error))
+            self.wire.send_now(control_frame(Opcode.CLOSE, payload))
+        self._pair.violated(self, error)
+
+    # --- Close --------------------------------------------------------------------------------
+
+    def _forward_close(self, close: Close) -> None:
+        delay = self._pair.settings.close_forward_delay_seconds
+        rest = delay - (self._pair.loop.time() - self._pair.joined_at) if delay else 0.0
+        self.has_closed = True
+        if rest > 0:
+            self._pair.loop.call_later(rest, self._send_close, close)
+        else:
+            self._send_close(close)
+
+    def _send_close(self, close: Close) -> None:
+        if not self.other.is_gone:
+            self.other.wire.send_now(control_frame(Opcode.CLOSE, close.payload))
+        self._pair.leg_finished()
+
+    # --- control frames of our own ------------------------------------------------------------
+
+    def _answer_ping(self, payload: bytes) -> None:
+        self._late_pong = payload  # Only the last is owed (RFC 6455, 5.5.3).
+        self.send_late_frames()
+
+    def send_late_frames(self) -> None:
+        """Send the pong and the ping that are due, once no data frame is half written."""
+        if self._late_pong is None and not self._wants_ping:
+            return
+        if self.other.has_closed or self.is_gone:
+            # This side has got a Close, or is gone: nothing may follow.
+            self._late_pong, self._wants_ping = None, False
+            return
+        if self.wire.is_blocked or not self.other.frames.is_between_frames:
+            return
+        pong, self._late_pong = self._late_pong, None
+        if pong is not None:
+            self.wire.send_now(control_frame(Opcode.PONG, pong))
+        if self._wants_ping:
+            self._wants_ping = False
+            self.wire.send_now(control_frame(Opcode.PING))
+
+    def _pause(self) -> None:
+        self.is_paused = True
+        self._liveness.excuse()
+        self.wire.pause()
+
+    def _check_liveness(self) -> None:
+        if self._pair.over.done() or self.is_gone or not self.wire.is_open:
+            return
+        is_owed = self.other.frames.is_between_frames and not self.other.has_closed
+        verdict = self._liveness.check(
+            self._pair.loop.time(),
+            is_blocked=self.wire.is_blocked,
+            # It cannot answer a ping that it did not get, and need not after its Close.
+            is_judged=is_owed and not self.is_paused and not self.has_closed,
+        )
+        if verdict is Verdict.PING:
+            self._wants_ping = True
+            self.send_late_frames()
+        elif verdict is Verdict.DEAD:
+            self._pair.abort(f"the {self.name} has not answered a ping")
+            return
+        elif verdict is Verdict.STALLED:
+            self._pair.abort(f"the {self.name} took no bytes and sent none for too long")
+            return
+        self._timer = self._pair.loop.call_at(self._liveness.next_check, self._check_liveness)
+
+
+def _write(wire: SocketStream, pieces: Sequence[bytes]) -> None:
+    """Write frames; many small ones leave together, large ones as they are."""
+    if len(pieces) == 1:
+        wire.send_now(pieces[0])
+        return
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > MAX_JOINED_BYTES and waiting:
+            wire.send_now(b"".join(waiting))
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece)
+    if waiting:
+        wire.send_now(b"".join(waiting) if len(waiting) > 1 else waiting[0])
