@@ -131,13 +131,13 @@ def load(sources: Sources, *, now: float, previous: Sequence[Namespace] = ()) ->
         user_config = UserConfigSection.model_validate({"Namespaces": [{"Name": DEMO_NAMESPACE}]})
         reader = _Reader("", DevelopmentKeys(), now, previous)
         namespaces = reader.namespaces(user_config, sources.hybrid_connections)
+        _refuse_open_door(settings, namespaces)
     else:
         with KeyFile.open(settings.state_dir) as keys:
             reader = _Reader(f"{sources.config}: ", keys, now, previous)
             namespaces = reader.namespaces(file.user_config, sources.hybrid_connections)
             _refuse_open_door(settings, namespaces)
             keys.save()
-    _refuse_open_door(settings, namespaces)
     return Configuration(settings=settings, namespaces=namespaces)
 
 

@@ -1,0 +1,134 @@
+"""The health endpoint: a small HTTP server of its own, on loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import ipaddress
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+MAX_ADMIN_CONNECTIONS = 64
+"""More at once are answered with 503."""
+
+
+class Health(enum.Enum):
+    """What the relay can do just now."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    DRAINING = "draining"
+
+    @property
+    def status(self) -> int:
+        """200 when new connections are welcome, else 503."""
+        return 200 if self is Health.HEALTHY else 503
+
+
+def make_app(health: Callable[[], Health], *, bind_host: str) -> ASGIApp:
+    """Make the ASGI application: ``GET /health``.
+
+    Args:
+        health: Asked at each request.
+        bind_host: Where it listens; this name is welcome in ``Host`` too.
+    """
+
+    async def answer(_: Request) -> JSONResponse:
+        now = health()
+        return JSONResponse({"status": now.value}, status_code=now.status)
+
+    return _HostCheck(Starlette(routes=[Route("/health", answer)]), bind_host)
+
+
+class _HostCheck:
+    """Refuses requests that a web page sent through a name of its own (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, bind_host: str) -> None:
+        self._app = app
+        self._bind_host = bind_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+            if len(hosts) != 1 or not is_welcome(hosts[0], bind_host=self._bind_host):
+                refusal = JSONResponse(
+                    {"error": "this host name is not welcome here", "hint": "use an IP address"},
+                    status_code=403,
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_welcome(host_header: str, *, bind_host: str) -> bool:
+    """Whether a ``Host`` header can only come from somebody who means this server.
+
+    A hostile web page reaches us by a name in a domain of its own that it lets point here. So names
+    without a dot (``localhost``, a container's name) and IP addresses are welcome, and the
+    name that we were told to listen on; other names are not.
+    """
+    host = host_header.strip().lower()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    else:
+        host = host.partition(":")[0].rstrip(".")
+    if not host:
+        return False
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return "." not in host or host.endswith(".localhost") or host == bind_host.lower()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # Signals are the program's: see hybridge.program.lifetime.
+
+
+async def serve(app: ASGIApp, sockets: list[socket.socket], *, until: Awaitable[object]) -> None:
+    """Serve an application on sockets that listen already.
+
+    Args:
+        app: What `make_app` gave.
+        sockets: Closed at the end.
+        until: Ends the server when it is done; running requests get a second.
+    """
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            interface="asgi3",
+            http="h11",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_ADMIN_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=16_384,
+        )
+    )
+
+    async def end() -> None:
+        await until
+        server.should_exit = True
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(end(), name="admin-end")
+        await server.serve(sockets=sockets)
