@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
@@ -14,11 +13,10 @@ from hybridge.program.connection_strings import (
     warn_if_others_can_read,
 )
 from hybridge.program.documents import load, validated
-from hybridge.program.host_port import parse_host_port
+from hybridge.program.host_port import format_host_port, parse_host_port
 from hybridge.program.timing_settings import Document, Seconds, TimingSettings
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
-from hybridge.transport.tcp import show_address
 from hybridge.transport.timing import Timing
 
 
@@ -30,7 +28,7 @@ class Target:
     port: int
 
     def __str__(self) -> str:
-        return show_address(self.host, self.port)
+        return format_host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +123,7 @@ class AgentSources:
                     f"one target does not fit {len(found)} hybrid connections",
                     hint="give each its own Target in a file, with --config",
                 )
-            found = [settings(found[0].connection_string, _target(self.target, "--target"))]
+            found = [settings(found[0].connection_string, Target(*self.target))]
         return AgentSettings(hybrid_connections=tuple(found), drain_seconds=common.drain_seconds)
 
     def _document(self) -> _AgentDocument:
@@ -146,7 +144,7 @@ class AgentSources:
 class _Entry(Document):
     """One member of ``HybridConnections``."""
 
-    connection_string: str
+    connection_string: str = Field(repr=False)
     target: str | None = None
 
     def parse(self, source: str) -> ConnectionString:
@@ -156,7 +154,7 @@ class _Entry(Document):
         if self.target is None:
             return None
         setting = f"{source}.Target"
-        return _target(parse_host_port(self.target, setting=setting), setting)
+        return Target(*parse_host_port(self.target, setting=setting, lowest_port=1))
 
 
 class _Settings(TimingSettings):
@@ -168,15 +166,8 @@ class _Settings(TimingSettings):
 class _AgentDocument(Document):
     """The configuration file."""
 
-    hybrid_connections: tuple[_Entry, ...] = ()
-    settings: Annotated[_Settings, Field(default_factory=_Settings)]
-
-
-def _target(host_port: tuple[str, int], setting: str) -> Target:
-    host, port = host_port
-    if port == 0:
-        raise InvalidSetting(setting, "port 0 is no target", hint="write the service's own port")
-    return Target(host, port)
+    hybrid_connections: list[_Entry] = Field(default_factory=list)
+    settings: _Settings = _Settings()
 
 
 def _check_each(found: list[HybridConnectionSettings]) -> None:
@@ -184,7 +175,7 @@ def _check_each(found: list[HybridConnectionSettings]) -> None:
         raise InvalidSetting(
             "hybrid connections",
             "none is configured",
-            hint="give --connection-string, set HCM_CONNECTION_STRING, or name a file with --config",
+            hint="give a connection string, with HCM_CONNECTION_STRING or in a file",
         )
     seen: set[tuple[str, str]] = set()
     for entry in found:

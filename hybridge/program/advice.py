@@ -66,4 +66,3 @@ def _after_status(status: int, claim: Claim) -> str:
             return "check the route and the firewalls between the agent and the target"
         case _:
             return "look into the relay's log for the TrackingId"
-

@@ -33,8 +33,14 @@ def config_option(prefix: str) -> Callable[[Function], Function]:
     )
 
 
-def connection_string_options(prefix: str, *, claim: str) -> Callable[[Function], Function]:
-    """``--connection-string`` and ``--connection-string-file``, both repeatable."""
+def connection_string_options(
+    prefix: str, *, claim: str, is_repeatable: bool = True
+) -> Callable[[Function], Function]:
+    """``--connection-string`` and ``--connection-string-file``.
+
+    Both are taken several times in any case: the command says better what is wrong with that.
+    """
+    repeat = "; may be repeated" if is_repeatable else ""
 
     def decorate(function: Function) -> Function:
         function = click.option(
@@ -55,7 +61,7 @@ def connection_string_options(prefix: str, *, claim: str) -> Callable[[Function]
             metavar="TEXT",
             envvar=f"{prefix}_CONNECTION_STRING",
             show_envvar=True,
-            help=f"From a rule with {claim}; may be repeated.",
+            help=f"From a rule with {claim}{repeat}.",
         )(function)
 
     return decorate

@@ -1,0 +1,146 @@
+"""The command ``app-client``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from app_client.client import Client
+from app_client.forwarder import Forwarder
+from app_client.settings import ClientSources
+from hybridge.program import lifetime, logs
+from hybridge.program.command_line import announce, run_command
+from hybridge.program.host_port import HOST_PORT, format_host_port
+from hybridge.program.limits import raise_descriptor_limit
+from hybridge.program.sdk_options import (
+    check_ca,
+    config_option,
+    connection_string_options,
+    given_connection_strings,
+    relay_options,
+)
+
+PROGRAM = "app-client"
+
+DESCRIPTORS_PER_CONNECTION = 3
+"""The application, the relay, and the reset watch while the relay is dialled."""
+
+LogFormat = Literal["text", "json"]
+
+logger = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybridge", prog_name=PROGRAM)
+def cli() -> None:
+    """Open local TCP ports that lead to targets behind Azure Relay hybrid connections."""
+
+
+@cli.command(
+    epilog="""\b
+Example:
+  app-client forward --connection-string "$ORDERS_SEND" --listen 127.0.0.1:5432"""
+)
+@connection_string_options("APP_CLIENT", claim="Send", is_repeatable=False)
+@click.option(
+    "--listen",
+    type=HOST_PORT,
+    metavar="HOST:PORT",
+    envvar="APP_CLIENT_LISTEN",
+    show_envvar=True,
+    help="Local address; default: 127.0.0.1 and the target's port. Port 0 takes a free one.",
+)
+@relay_options("APP_CLIENT")
+@click.pass_context
+def forward(
+    context: click.Context,
+    /,
+    *,
+    listen: tuple[str, int] | None,
+    ca: Path | None,
+    connect_to: tuple[str, int] | None,
+    ready_file: Path | None,
+    log_format: LogFormat,
+    verbose: bool,
+    **_: object,
+) -> int:
+    """Open one local port that leads to one hybrid connection's target."""
+    logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
+    given = given_connection_strings(context)
+    sources = ClientSources(connection_strings=given, listen=listen, ca=ca, connect_to=connect_to)
+    if len(given.texts) + len(given.files) > 1:
+        raise click.UsageError("forward takes one connection string; use run for several", context)
+    return _serve(sources, ready_file=ready_file, log_format=log_format)
+
+
+@cli.command(
+    epilog="""\b
+Example:
+  app-client run --config client.json"""
+)
+@config_option("APP_CLIENT")
+@connection_string_options("APP_CLIENT", claim="Send")
+@relay_options("APP_CLIENT")
+@click.pass_context
+def run(
+    context: click.Context,
+    /,
+    *,
+    config: Path | None,
+    ca: Path | None,
+    connect_to: tuple[str, int] | None,
+    ready_file: Path | None,
+    log_format: LogFormat,
+    verbose: bool,
+    **_: object,
+) -> int:
+    """Open a local port for each of several hybrid connections.
+
+    Connection strings on the command line or in the environment take the place of the file's.
+    """
+    logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
+    sources = ClientSources(
+        config=config,
+        connection_strings=given_connection_strings(context),
+        ca=ca,
+        connect_to=connect_to,
+    )
+    return _serve(sources, ready_file=ready_file, log_format=log_format)
+
+
+def _serve(sources: ClientSources, *, ready_file: Path | None, log_format: LogFormat) -> int:
+    settings = sources.load()
+    check_ca(settings.ca)
+    max_connections = raise_descriptor_limit(descriptors_per_connection=DESCRIPTORS_PER_CONNECTION)
+    logger.info(
+        "room for %d connections",
+        max_connections,
+        extra={"event": "limits", "max_connections": max_connections},
+    )
+
+    def tell(forwarder: Forwarder, address: tuple[str, int]) -> None:
+        host, port = address
+        announce(
+            log_format,
+            f"{forwarder.name}: listening on {format_host_port(host, port)}",
+            event="listening",
+            hybrid_connection=forwarder.name,
+            host=host,
+            port=port,
+        )
+
+    async def serve(life: lifetime.Lifetime) -> None:
+        client = Client(
+            settings, max_connections=max_connections, announce=tell, ready_file=ready_file
+        )
+        await client.run(life)
+
+    return lifetime.run(serve)
+
+
+def main() -> None:
+    """Run ``app-client``."""
+    run_command(cli, PROGRAM)

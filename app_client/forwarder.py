@@ -1,0 +1,211 @@
+"""A local TCP port that leads to a target."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app_client.port_lookup import Metadata, find_port
+from app_client.reset_watch import ResetWatch
+from app_client.settings import DEFAULT_LISTEN_HOST, ClientSettings, Forward
+from hybridge.management import runtime_information
+from hybridge.program.advice import advice
+from hybridge.program.carrying import carry
+from hybridge.protocol.claims import Claim
+from hybridge.protocol.errors import RelayError, Unreachable
+from hybridge.sender import Sender
+from hybridge.transport.accept import accept_connections
+from hybridge.transport.stream import Stream
+from hybridge.transport.tcp import TcpStream, listen_tcp
+
+logger = logging.getLogger(__name__)
+
+
+class Connecting(Protocol):
+    """The part of `hybridge.sender.Sender` that is needed here."""
+
+    async def connect(self, *, connection_id: str | None = None) -> Stream: ...
+
+
+def open_sender(forward: Forward, settings: ClientSettings) -> Connecting:
+    """Make the SDK's sender for a hybrid connection."""
+    return Sender(
+        forward.connection_string,
+        ca=settings.ca,
+        connect_to=settings.connect_to,
+        timing=settings.timing,
+    )
+
+
+async def read_metadata(forward: Forward, settings: ClientSettings) -> Metadata:
+    """Ask the relay what it knows about a hybrid connection."""
+    return await runtime_information(
+        forward.connection_string,
+        ca=settings.ca,
+        connect_to=settings.connect_to,
+        timing=settings.timing,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a client needs of the world beyond its local ports; tests script it."""
+
+    open_sender: Callable[[Forward, ClientSettings], Connecting] = open_sender
+    read_metadata: Callable[[Forward, ClientSettings], Awaitable[Metadata]] = read_metadata
+
+
+class LocalReset(RelayError):
+    """The application gave up before the relay had answered."""
+
+
+class Forwarder:
+    """One local port: each connection to it goes through one hybrid connection.
+
+    Args:
+        forward: Where to listen, and where it leads.
+        settings: What all forwarders of the process have in common.
+        max_connections: Connections beyond this wait in the kernel's backlog.
+        outside: The relay.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        settings: ClientSettings,
+        *,
+        max_connections: int,
+        outside: Outside,
+    ) -> None:
+        self._forward = forward
+        self._settings = settings
+        self._max_connections = max_connections
+        self._outside = outside
+        self._sender = outside.open_sender(forward, settings)
+        self._sockets: list[socket.socket] = []
+        self._labels: dict[str, object] = {
+            "hybrid_connection": forward.name,
+            "namespace": forward.namespace,
+        }
+        self.address: tuple[str, int] | None = None
+        """Local host and port, once it listens."""
+        self.open_connections = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the hybrid connection."""
+        return self._forward.name
+
+    async def open(self) -> tuple[str, int]:
+        """Listen on the local port; ask the relay which, if it was not said.
+
+        Returns:
+            The local host and port.
+
+        Raises:
+            InvalidSetting: The address cannot be used, or the port is taken.
+            RelayError: The relay was asked for the port and said no; see `find_port`.
+        """
+        listen = self._forward.listen
+        if listen is None:
+            port = await find_port(
+                lambda: self._outside.read_metadata(self._forward, self._settings),
+                labels=self._labels,
+            )
+            listen = (DEFAULT_LISTEN_HOST, port)
+        self._sockets = listen_tcp([listen[0]], listen[1])
+        host, port = self._sockets[0].getsockname()[:2]
+        self.address = (host, port)
+        return self.address
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve the port until ``stopping``, then until the last connection has ended."""
+        async with asyncio.TaskGroup() as connections:
+
+            async def handle(accepted: socket.socket) -> None:
+                # The connection outlives the accepting: a stop ends only the latter.
+                sock = socket.socket(fileno=accepted.detach())
+                await asyncio.shield(connections.create_task(self._serve(sock)))
+
+            try:
+                async with asyncio.TaskGroup() as accepting:
+                    task = accepting.create_task(
+                        accept_connections(
+                            self._sockets,
+                            handle,
+                            max_connections=self._max_connections,
+                            name=self.name,
+                        ),
+                        name=f"accept {self.name}",
+                    )
+                    await stopping.wait()
+                    task.cancel()
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        """Give the port back. Running connections go on."""
+        for sock in self._sockets:
+            sock.close()
+
+    # --- one connection -----------------------------------------------------------------------
+
+    async def _serve(self, sock: socket.socket) -> None:
+        """Lead one local connection through the relay. Its errors end here."""
+        connection_id = str(uuid.uuid4())
+        labels = {**self._labels, "id": connection_id}
+        local = TcpStream(sock)
+        self.open_connections += 1
+        try:
+            remote = await self._dial(sock, connection_id)
+            await carry(local, remote, labels=labels)
+        except LocalReset as error:
+            logger.info("%s", error, extra={"event": "connection_abandoned", **labels})
+        except RelayError as error:
+            # At once, and before the log: the application shall see what a direct connection shows.
+            local.abort()
+            self._log_refusal(error, labels)
+        except Exception:
+            logger.exception("error in a connection", extra={"event": "bug", **labels})
+        finally:
+            local.abort()
+            self.open_connections -= 1
+
+    async def _dial(self, sock: socket.socket, connection_id: str) -> Stream:
+        """Connect through the relay, unless the application gives up before.
+
+        Raises:
+            LocalReset: It did.
+            RelayError: The relay or the agent refused, or did not answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        seconds = self._settings.timing.connect_timeout_seconds
+        watch: ResetWatch | None = None
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                with ResetWatch(sock, lambda: deadline.reschedule(loop.time())) as watch:
+                    return await self._sender.connect(connection_id=connection_id)
+        except TimeoutError:
+            if watch is not None and watch.was_reset:
+                raise LocalReset("the application gave up before the relay had answered") from None
+            raise Unreachable(
+                f"no answer within {seconds:g} s",
+                hint="check the relay, and the agent's way to the target",
+            ) from None
+
+    def _log_refusal(self, error: RelayError, labels: dict[str, object]) -> None:
+        logger.warning(
+            "refused: %s",
+            error,
+            extra={
+                "event": "connection_refused",
+                **labels,
+                "status": error.status,
+                "hint": advice(error, claim=Claim.SEND),
+            },
+        )

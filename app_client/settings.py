@@ -1,0 +1,160 @@
+"""Everything the client can be told from outside, read once and checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from hybridge.program.connection_strings import (
+    GivenConnectionStrings,
+    parse_for_one,
+    warn_if_others_can_read,
+)
+from hybridge.program.documents import load, validated
+from hybridge.program.host_port import format_host_port, parse_host_port
+from hybridge.program.timing_settings import Document, TimingSettings
+from hybridge.protocol.connection_string import ConnectionString
+from hybridge.protocol.errors import InvalidSetting
+from hybridge.transport.timing import Timing
+
+DEFAULT_LISTEN_HOST = "127.0.0.1"
+"""Where a port is opened that nobody placed: for programs of this machine only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """One local port and the hybrid connection it leads to."""
+
+    connection_string: ConnectionString
+    """From a rule with Send; names the hybrid connection."""
+
+    listen: tuple[str, int] | None = None
+    """Local address; port 0 takes a free one. None: loopback, and the port in the metadata."""
+
+    @property
+    def namespace(self) -> str:
+        """Host name of the namespace."""
+        return self.connection_string.host
+
+    @property
+    def name(self) -> str:
+        """Name of the hybrid connection."""
+        return self.connection_string.path or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """Everything that `Client` needs to know."""
+
+    forwards: tuple[Forward, ...]
+    """At least one; no local address twice."""
+
+    ca: Path | None = None
+    """Certificates to trust besides the system's."""
+
+    connect_to: tuple[str, int] | None = None
+    """TCP peer for every address that names the namespace host."""
+
+    timing: Timing = field(default_factory=Timing)
+    """How long the SDK waits for what."""
+
+    drain_seconds: float = 30.0
+    """How long running connections may go on after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSources:
+    """Where the settings come from."""
+
+    config: Path | None = None
+    connection_strings: GivenConnectionStrings = field(default_factory=GivenConnectionStrings)
+    """Given on the command line or in the environment; they take the place of the file's."""
+
+    listen: tuple[str, int] | None = None
+    ca: Path | None = None
+    connect_to: tuple[str, int] | None = None
+
+    def load(self) -> ClientSettings:
+        """Read and check everything.
+
+        Raises:
+            InvalidSetting: Something cannot be used; the message names it.
+        """
+        document = self._document()
+        if self.connection_strings:
+            forwards = [
+                Forward(connection_string=given, listen=self.listen)
+                for given in self.connection_strings.parse()
+            ]
+        else:
+            forwards = [
+                entry.forward(f"{self.config}: HybridConnections[{index}]")
+                for index, entry in enumerate(document.hybrid_connections)
+            ]
+        _check_each(forwards)
+        return ClientSettings(
+            forwards=tuple(forwards),
+            ca=self.ca,
+            connect_to=self.connect_to,
+            timing=document.settings.timing,
+            drain_seconds=document.settings.drain_seconds,
+        )
+
+    def _document(self) -> _ClientDocument:
+        if self.config is None:
+            return _ClientDocument()
+        document = validated(_ClientDocument, load(self.config), str(self.config))
+        if document.hybrid_connections:
+            warn_if_others_can_read(self.config)
+        return document
+
+
+class _Entry(Document):
+    """One member of ``HybridConnections``."""
+
+    connection_string: str = Field(repr=False)
+    listen: str | None = None
+
+    def forward(self, source: str) -> Forward:
+        parsed = parse_for_one(self.connection_string, source=f"{source}.ConnectionString")
+        listen = None
+        if self.listen is not None:
+            listen = parse_host_port(self.listen, setting=f"{source}.Listen")
+        return Forward(connection_string=parsed, listen=listen)
+
+
+class _ClientDocument(Document):
+    """The configuration file."""
+
+    hybrid_connections: list[_Entry] = Field(default_factory=list)
+    settings: TimingSettings = TimingSettings()
+
+
+def _check_each(forwards: list[Forward]) -> None:
+    if not forwards:
+        raise InvalidSetting(
+            "hybrid connections",
+            "none is configured",
+            hint="give a connection string, with APP_CLIENT_CONNECTION_STRING or in a file",
+        )
+    seen: dict[tuple[str, int], Forward] = {}
+    for forward in forwards:
+        if forward.listen is None:
+            if forward.connection_string.is_anonymous:
+                raise InvalidSetting(
+                    f"hybrid connection {forward.name!r}",
+                    "without a key its port cannot be read from the relay",
+                    hint="say where to listen: --listen HOST:PORT, or Listen in the file",
+                )
+            continue
+        if forward.listen[1] == 0:
+            continue
+        other = seen.setdefault(forward.listen, forward)
+        if other is not forward:
+            raise InvalidSetting(
+                f"hybrid connection {forward.name!r}",
+                f"listens on {format_host_port(*forward.listen)}, and so does {other.name!r}",
+                hint="give each a local address of its own",
+            )

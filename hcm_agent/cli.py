@@ -1,0 +1,106 @@
+"""The command ``hcm``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from hcm_agent.agent import Agent
+from hcm_agent.settings import AgentSources
+from hybridge.program import lifetime, logs
+from hybridge.program.command_line import run_command
+from hybridge.program.host_port import TARGET
+from hybridge.program.limits import raise_descriptor_limit
+from hybridge.program.sdk_options import (
+    check_ca,
+    config_option,
+    connection_string_options,
+    given_connection_strings,
+    relay_options,
+)
+
+PROGRAM = "hcm"
+
+DESCRIPTORS_PER_CONNECTION = 2
+"""The rendezvous and the target."""
+
+RESERVED_DESCRIPTORS = 256
+"""For control channels, metadata, refusals over the limit, and the log."""
+
+logger = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybridge", prog_name=PROGRAM)
+def cli() -> None:
+    """Connect TCP services on this network to Azure Relay hybrid connections."""
+
+
+@cli.command(
+    epilog="""\b
+Example:
+  hcm run --connection-string "$ORDERS_LISTEN" --target db.corp.local:5432"""
+)
+@config_option("HCM")
+@connection_string_options("HCM", claim="Listen")
+@click.option(
+    "--target",
+    type=TARGET,
+    metavar="HOST:PORT",
+    envvar="HCM_TARGET",
+    show_envvar=True,
+    help="What accepted connections are joined to; default: what the relay's metadata names.",
+)
+@relay_options("HCM")
+@click.pass_context
+def run(
+    context: click.Context,
+    /,
+    *,
+    config: Path | None,
+    target: tuple[str, int] | None,
+    ca: Path | None,
+    connect_to: tuple[str, int] | None,
+    ready_file: Path | None,
+    log_format: Literal["text", "json"],
+    verbose: bool,
+    **_: object,
+) -> int:
+    """Connect TCP services on this network to hybrid connections. Dials out only.
+
+    Connection strings on the command line or in the environment take the place of the file's.
+    """
+    logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
+    sources = AgentSources(
+        config=config,
+        connection_strings=given_connection_strings(context),
+        target=target,
+        ca=ca,
+        connect_to=connect_to,
+    )
+    settings = sources.load()
+    check_ca(ca)
+    max_connections = raise_descriptor_limit(
+        descriptors_per_connection=DESCRIPTORS_PER_CONNECTION, reserve=RESERVED_DESCRIPTORS
+    )
+    logger.info(
+        "room for %d connections",
+        max_connections,
+        extra={"event": "limits", "max_connections": max_connections},
+    )
+
+    async def serve(life: lifetime.Lifetime) -> None:
+        agent = Agent(
+            settings, load=sources.load, max_connections=max_connections, ready_file=ready_file
+        )
+        await agent.run(life)
+
+    return lifetime.run(serve)
+
+
+def main() -> None:
+    """Run ``hcm``."""
+    run_command(cli, PROGRAM)

@@ -1,0 +1,251 @@
+"""One hybrid connection of an agent: its listener, and a task per accepted connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from hcm_agent.settings import HybridConnectionSettings, Target
+from hcm_agent.status import Status
+from hcm_agent.target import Dial, WaitingSender, join, refuse
+from hcm_agent.target_lookup import Metadata, TargetLookup, TargetUnknown
+from hybridge.listener import Listener
+from hybridge.management import runtime_information
+from hybridge.protocol.errors import RelayError, ServerBusy
+from hybridge.transport.tcp import dial_tcp
+
+logger = logging.getLogger(__name__)
+
+MAX_REFUSALS_AT_ONCE = 128
+"""Senders over the limit that are refused at a time; more are left to the relay's deadline."""
+
+RESTART_SECONDS = 30.0
+"""After a bug of ours, when the listener is opened again."""
+
+
+class OpenListener(Protocol):
+    """The part of `hybridge.listener.Listener` that is needed here."""
+
+    on_change: Callable[[], None] | None
+
+    @property
+    def is_online(self) -> bool: ...
+
+    @property
+    def last_error(self) -> RelayError | None: ...
+
+    async def stop_accepting(self) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[WaitingSender]: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def open_listener(settings: HybridConnectionSettings) -> OpenListener:
+    """Make the SDK's listener for a hybrid connection."""
+    return Listener(
+        settings.connection_string,
+        ca=settings.ca,
+        connect_to=settings.connect_to,
+        timing=settings.timing,
+    )
+
+
+async def read_metadata(settings: HybridConnectionSettings) -> Metadata:
+    """Ask the relay what it knows about a hybrid connection."""
+    return await runtime_information(
+        settings.connection_string,
+        ca=settings.ca,
+        connect_to=settings.connect_to,
+        timing=settings.timing,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What an agent needs of the world; tests script it."""
+
+    open_listener: Callable[[HybridConnectionSettings], OpenListener] = open_listener
+    read_metadata: Callable[[HybridConnectionSettings], Awaitable[Metadata]] = read_metadata
+    dial: Dial = dial_tcp
+
+
+class Slots:
+    """How many connections the process may hold, over all its hybrid connections."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self.refusals = 0
+
+    def give_back(self) -> None:
+        """One connection has ended."""
+        self.taken -= 1
+
+    def refused(self) -> None:
+        """One sender has been told that there is no room."""
+        self.refusals -= 1
+
+
+class HybridConnection:
+    """Serves one hybrid connection until it is retired.
+
+    Args:
+        settings: What to serve.
+        slots: Shared with the process's other hybrid connections.
+        on_change: Called when `status` has changed.
+        outside: The relay and the target.
+    """
+
+    def __init__(
+        self,
+        settings: HybridConnectionSettings,
+        *,
+        slots: Slots,
+        on_change: Callable[[], None],
+        outside: Outside,
+    ) -> None:
+        self.settings = settings
+        self.status = Status(settings, clock=time.monotonic)
+        self._slots = slots
+        self._on_change = on_change
+        self._outside = outside
+        self._retired = asyncio.Event()
+        self._lookup = TargetLookup(
+            lambda: outside.read_metadata(settings), labels=self.status.labels
+        )
+
+    def retire(self) -> None:
+        """Take no more senders; `run` returns when the last connection has ended."""
+        self._retired.set()
+
+    async def run(self) -> None:
+        """Serve until retired, then until the last connection has ended.
+
+        The network never ends it, and neither does a bug in the listener: that is logged with its
+        traceback, and the listener opened again, so that other hybrid connections go on.
+        """
+        while not self._retired.is_set():
+            try:
+                await self._serve()
+            except RelayError as error:
+                self.status.went_offline(error)
+            except Exception:
+                logger.exception("listener failed", extra={"event": "bug", **self.status.labels})
+                self.status.went_offline(RelayError("the listener failed", hint="report this bug"))
+            else:
+                return
+            self._on_change()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RESTART_SECONDS):
+                    await self._retired.wait()
+
+    async def _serve(self) -> None:
+        async with self._outside.open_listener(self.settings) as listener:
+            listener.on_change = lambda: self._listener_changed(listener)
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [tasks.create_task(self._close_when_retired(listener), name="retire")]
+                if self.settings.target is None:
+                    helpers.append(tasks.create_task(self._lookup.run(), name="target lookup"))
+                async for sender in listener:
+                    self._take(sender, tasks)
+                for helper in helpers:
+                    helper.cancel()
+
+    async def _close_when_retired(self, listener: OpenListener) -> None:
+        await self._retired.wait()
+        await listener.stop_accepting()
+
+    def _listener_changed(self, listener: OpenListener) -> None:
+        if listener.is_online == self.status.is_connected and listener.is_online:
+            return
+        if listener.is_online:
+            self.status.went_online()
+            self._lookup.refresh()
+        else:
+            self.status.went_offline(None if self._retired.is_set() else listener.last_error)
+        self._on_change()
+
+    # --- senders ------------------------------------------------------------------------------
+
+    def _take(self, sender: WaitingSender, tasks: asyncio.TaskGroup) -> None:
+        labels = {**self.status.labels, "id": sender.id}
+        logger.debug(
+            "accept", extra={"event": "accept", **labels, "sender": _sender_address(sender)}
+        )
+        slots = self._slots
+        if slots.taken < slots.limit:
+            slots.taken += 1
+            task = tasks.create_task(self._guard(self._join(sender), labels), name=f"{sender.id}")
+            task.add_done_callback(lambda _: slots.give_back())
+        elif slots.refusals < MAX_REFUSALS_AT_ONCE:
+            slots.refusals += 1
+            task = tasks.create_task(self._guard(self._refuse(sender), labels), name=f"{sender.id}")
+            task.add_done_callback(lambda _: slots.refused())
+        else:
+            sender.abandon()
+
+    async def _guard(self, work: Awaitable[None], labels: dict[str, object]) -> None:
+        """Keep one connection's trouble from the others."""
+        try:
+            await work
+        except RelayError as error:
+            logger.warning("%s", error, extra={"event": "connection_failed", **labels})
+        except Exception:
+            logger.exception("error in a connection", extra={"event": "bug", **labels})
+
+    async def _join(self, sender: WaitingSender) -> None:
+        labels = self.status.labels
+        try:
+            target = await self._target()
+        except TargetUnknown as error:
+            await refuse(sender, error, str(error), labels={**labels, "id": sender.id})
+            return
+        self.status.target = str(target)
+        self.status.open_connections += 1
+        try:
+            await join(
+                sender,
+                target,
+                timeout_seconds=self.settings.target_timeout_seconds,
+                dial=self._outside.dial,
+                labels=labels,
+            )
+        finally:
+            self.status.open_connections -= 1
+
+    async def _target(self) -> Target:
+        if self.settings.target is not None:
+            return self.settings.target
+        try:
+            async with asyncio.timeout(self.settings.target_timeout_seconds):
+                return await self._lookup.target()
+        except TimeoutError:
+            raise TargetUnknown(
+                "The agent has not learnt its target from the relay yet.", hint="give --target"
+            ) from None
+
+    async def _refuse(self, sender: WaitingSender) -> None:
+        error = ServerBusy(
+            f"The agent holds {self._slots.limit} connections and takes no more.",
+            hint="raise the limit of open files for hcm, or start another agent",
+        )
+        await refuse(sender, error, str(error), labels={**self.status.labels, "id": sender.id})
+
+
+def _sender_address(sender: WaitingSender) -> str:
+    where = sender.remote_endpoint
+    return "" if where is None else f"{where.address}:{where.port}"
