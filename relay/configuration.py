@@ -125,7 +125,7 @@ def load(sources: Sources, *, now: float, previous: Sequence[Namespace] = ()) ->
         InvalidSetting: Something is wrong; nothing was changed.
         UnusableFile: The state directory or the keys in it cannot be used.
     """
-    file = None if sources.config is None else configuration_file.load(sources.config)
+    file = _load_file(sources)
     settings = _settings(sources, file)
     if file is None:
         user_config = UserConfigSection.model_validate({"Namespaces": [{"Name": DEMO_NAMESPACE}]})
@@ -139,6 +139,19 @@ def load(sources: Sources, *, now: float, previous: Sequence[Namespace] = ()) ->
             _refuse_open_door(settings, namespaces)
             keys.save()
     return Configuration(settings=settings, namespaces=namespaces)
+
+
+def load_settings(sources: Sources) -> RelaySettings:
+    """Read only the settings; no key is made.
+
+    Raises:
+        InvalidSetting: The file or a setting is wrong.
+    """
+    return _settings(sources, _load_file(sources))
+
+
+def _load_file(sources: Sources) -> ConfigurationFile | None:
+    return None if sources.config is None else configuration_file.load(sources.config)
 
 
 def _settings(sources: Sources, file: ConfigurationFile | None) -> RelaySettings:

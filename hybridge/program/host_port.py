@@ -88,6 +88,23 @@ class HostPort(click.ParamType):  # type: ignore[type-arg] # generic since click
         return parse_host_port(str(value), setting=setting, lowest_port=self.lowest_port)
 
 
+class Port(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
+    """The type of an option whose value is a port; 0 where the system may choose a free one."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535:
+            return int(text)
+        setting = param.opts[0] if param is not None else "PORT"
+        raise InvalidSetting(
+            setting, f"{text!r} is not a port", hint="write a number from 0 to 65535"
+        )
+
+
+PORT = Port()
+
 HOST_PORT = HostPort()
 """Where to listen: port 0 takes a free one."""
 
