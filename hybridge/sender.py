@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -145,7 +146,8 @@ class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - use
         query: str = "",
     ) -> None:
         sender = Sender(connection_string, ca=ca, connect_to=connect_to, timing=timing)
-        self._opening = lambda: sender.connect(
+        self._opening = partial(
+            sender.connect,
             connection_id=connection_id,
             headers=headers,
             subprotocols=subprotocols,

@@ -36,7 +36,7 @@ def entry(
     _add(description, "RequiresClientAuthorization", requires)
     _add(description, "UserMetadata", connection.user_metadata)
     _add(description, "ListenerCount", str(listeners))
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return _written(root)
 
 
 def feed(*, namespace: str, host: str, now: float) -> bytes:
@@ -45,7 +45,7 @@ def feed(*, namespace: str, host: str, now: float) -> bytes:
     _add(root, "id", f"https://{host}/")
     _add(root, "title", namespace, type="text")
     _add(root, "updated", _utc(now))
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return _written(root)
 
 
 def error(status: int, detail: str) -> bytes:
@@ -53,7 +53,7 @@ def error(status: int, detail: str) -> bytes:
     root = ElementTree.Element("Error")
     _add(root, "Code", str(status))
     _add(root, "Detail", detail)
-    return ElementTree.tostring(root, encoding="utf-8")
+    return _written(root)
 
 
 def _add(parent: ElementTree.Element, name: str, text: str, **attributes: str) -> None:
@@ -62,3 +62,8 @@ def _add(parent: ElementTree.Element, name: str, text: str, **attributes: str) -
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _written(root: ElementTree.Element) -> bytes:
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text

@@ -28,6 +28,7 @@ class Ending(enum.Enum):
     """How a pair came to its end."""
 
     CLOSED = "both sides closed"
+    VIOLATED = "one side broke the protocol"
     ABORTED = "aborted"
 
 
@@ -46,6 +47,9 @@ class Pair:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self.loop.create_future()
+        """Done when nothing more is carried."""
+        self.finished: asyncio.Future[None] = self.loop.create_future()
+        """Done when both streams are let go."""
         self.ending = Ending.CLOSED
         self.why = Ending.CLOSED.value
         self.joined_at = self.loop.time()
@@ -54,6 +58,8 @@ class Pair:
         self.sender.other = self.listener
         self.listener.other = self.sender
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._carried = 0
+        self._violator: Leg | None = None
 
     def start(self, *, from_sender: bytes, from_listener: bytes) -> None:
         """Begin, with what was read of each side after its handshake."""
@@ -64,8 +70,10 @@ class Pair:
         """Wait for the end, and end both legs the way it came."""
         try:
             await self.over
-            if self.ending is Ending.CLOSED:
-                stall = self.settings.stalled_peer_timeout_seconds
+            stall = self.settings.stalled_peer_timeout_seconds
+            if self._violator is not None:
+                await self._violator.wire.close(stall_seconds=stall)
+            elif self.ending is Ending.CLOSED:
                 async with asyncio.TaskGroup() as closing:
                     for leg in (self.sender, self.listener):
                         closing.create_task(leg.wire.close(stall_seconds=stall), name="close leg")
@@ -74,18 +82,28 @@ class Pair:
                 self._idle_timer.cancel()
             self.sender.release()
             self.listener.release()
+            if not self.finished.done():
+                self.finished.set_result(None)
 
     def abort(self, why: str) -> None:
         """Break both legs, without a Close."""
         if not self.over.done():
             self.ending, self.why = Ending.ABORTED, why
-            # A leg that was told why by a Close of ours gets it out first.
             self.sender.wire.abort()
             self.listener.wire.abort()
             self.over.set_result(None)
 
-    def leg_finished(self) -> None:
-        """Hear that a leg has sent its Close, or that what was held for one has gone out."""
+    def violated(self, leg: Leg, error: ProtocolViolation) -> None:
+        """End after a malformed frame: that side was told by a Close, the other is aborted."""
+        if not self.over.done():
+            self.ending = Ending.VIOLATED
+            self.why = f"the {leg.name} broke the WebSocket protocol: {error}"
+            self._violator = leg
+            leg.other.wire.abort()
+            self.over.set_result(None)
+
+    def leg_closed(self) -> None:
+        """Hear that a side's Close has come and been passed on."""
         if self.over.done():
             return
         if self.sender.has_closed and self.listener.has_closed:
@@ -95,22 +113,25 @@ class Pair:
 
     def _watch_half_closed(self) -> None:
         """One side has closed: the other must send within a time, unless something is held back."""
-        self._seen = self._progress()
+        self._carried = self._payload_bytes()
         delay = self.settings.half_close_idle_seconds
         self._idle_timer = self.loop.call_later(delay, self._half_closed_too_long)
 
     def _half_closed_too_long(self) -> None:
         if self.over.done():
             return
-        open_leg = self.listener if self.sender.has_closed else self.sender
-        is_held = open_leg.wire.is_blocked or open_leg.other.wire.is_blocked or open_leg.is_paused
-        if self._progress() == self._seen and not is_held:
-            self.why = "one side closed and the other sent nothing more"
-            self.over.set_result(None)
+        closed, still_open = self.sender, self.listener
+        if not closed.has_closed:
+            closed, still_open = still_open, closed
+        is_held = closed.wire.is_blocked or still_open.wire.is_blocked or still_open.is_paused
+        if closed.is_gone and not still_open.wire.is_blocked:
+            self.abort(f"the {closed.name} has gone, and the {still_open.name} did not close")
+        elif self._payload_bytes() == self._carried and not is_held:
+            self.abort(f"the {closed.name} closed, and the {still_open.name} sent nothing more")
         else:
             self._watch_half_closed()
 
-    def _progress(self) -> int:
+    def _payload_bytes(self) -> int:
         return self.sender.frames.payload_bytes + self.listener.frames.payload_bytes
 
 
@@ -191,8 +212,9 @@ class Leg:
         other.send_late_frames()
 
     def ended(self) -> None:
-        """Hear that the peer ended TLS or TCP."""
-        self._lost("ended without a Close")
+        """Hear that the peer ended TLS or TCP; after its Close it may still read."""
+        if not self.has_closed:
+            self._pair.abort(f"the {self.name}'s connection ended without a Close")
 
     def broken(self, error: RelayError) -> None:
         """Hear that the stream broke."""
@@ -208,19 +230,19 @@ class Leg:
             other.wire.resume()
 
     def _lost(self, why: str) -> None:
+        if self._pair.over.done():
+            return
         if self.has_closed:
             # Not an abort: peers drop TCP right after their Close. The other side still gets all
             # that was sent, and the Close; what it sends from now on has no reader.
             self.is_gone = True
             self.wire.abort()
             self._timer.cancel()
-            if self.other.is_gone and not self._pair.over.done():
-                self._pair.over.set_result(None)
-            elif self.other.is_paused:
+            if self.other.is_paused:
                 self.other.is_paused = False
                 self.other.wire.resume()
             return
-        self._pair.abort(f"the {self.name}'s connection {why}")
+        self._pair.abort(f"the {self.name}: {why}")
 
     def _violated(self, error: ProtocolViolation) -> None:
         if self.other.frames.is_between_frames:
@@ -242,7 +264,7 @@ class Leg:
     def _send_close(self, close: Close) -> None:
         if not self.other.is_gone:
             self.other.wire.send_now(control_frame(Opcode.CLOSE, close.payload))
-        self._pair.leg_finished()
+        self._pair.leg_closed()
 
     # --- control frames of our own ------------------------------------------------------------
 
@@ -265,6 +287,8 @@ class Leg:
             self.wire.send_now(control_frame(Opcode.PONG, pong))
         if self._wants_ping:
             self._wants_ping = False
+            is_judged = not (self.is_paused or self.has_closed)
+            self._liveness.ping_sent(self._pair.loop.time(), is_judged=is_judged)
             self.wire.send_now(control_frame(Opcode.PING))
 
     def _pause(self) -> None:
@@ -275,12 +299,11 @@ class Leg:
     def _check_liveness(self) -> None:
         if self._pair.over.done() or self.is_gone or not self.wire.is_open:
             return
-        is_owed = self.other.frames.is_between_frames and not self.other.has_closed
         verdict = self._liveness.check(
             self._pair.loop.time(),
             is_blocked=self.wire.is_blocked,
-            # It cannot answer a ping that it did not get, and need not after its Close.
-            is_judged=is_owed and not self.is_paused and not self.has_closed,
+            # A Close, whichever way, ends the duty to answer.
+            is_judged=not (self.is_paused or self.has_closed or self.other.has_closed),
         )
         if verdict is Verdict.PING:
             self._wants_ping = True

@@ -1,7 +1,7 @@
 """One HTTP request head: strict first, then h11.
 
-h11 is no smuggling filter: it takes bare LF, obs-fold, two framings at once and more. The check here
-stands before it, so that nobody behind the relay reads a head otherwise than the relay did.
+h11 is no smuggling filter: it takes bare LF, obs-fold, two framings at once and more. The check
+here stands before it, so that nobody behind the relay reads a head otherwise than the relay did.
 """
 
 from __future__ import annotations
@@ -111,7 +111,5 @@ def _check_framing(found: dict[bytes, list[bytes]], *, is_http_1_1: bool) -> Non
         raise MalformedRequest("Content-Length and Transfer-Encoding stand together")
     if len(lengths) > 1 or any(_LENGTH.fullmatch(value) is None for value in lengths):
         raise MalformedRequest("Content-Length is not one plain number")
-    if codings and (
-        not is_http_1_1 or len(codings) > 1 or codings[0].lower() != b"chunked"
-    ):
+    if codings and (not is_http_1_1 or len(codings) > 1 or codings[0].lower() != b"chunked"):
         raise MalformedRequest("Transfer-Encoding is not exactly 'chunked'")

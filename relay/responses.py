@@ -43,7 +43,7 @@ def response(
 def switching_protocols(
     accept: Iterable[tuple[str, str]], *, tracking_id: str, subprotocol: str | None = None
 ) -> bytes:
-    """Write the 101 of a WebSocket handshake: no extension, one value of each header (clause 42)."""
+    """Write the 101 of a WebSocket handshake: no extension, each header once (clause 42)."""
     headers = [*accept, ("TrackingId", tracking_id)]
     if subprotocol is not None:
         headers.append(("Sec-WebSocket-Protocol", _CONTROLS.sub(" ", subprotocol)))

@@ -208,7 +208,9 @@ class FrameParser:
         if first & 0x70:
             raise ProtocolViolation("a reserved bit is set, though no extension was agreed on")
         if bool(masked) is not self._masked:
-            raise ProtocolViolation("a frame is not masked" if self._masked else "a frame is masked")
+            raise ProtocolViolation(
+                "a frame is not masked" if self._masked else "a frame is masked"
+            )
         if opcode >= 8:
             self._check_control(first, opcode, length)
         else:
@@ -316,9 +318,9 @@ class Forwarder(FrameParser):
         Raises:
             ProtocolViolation: The frames break RFC 6455. Nothing more may be fed.
         """
-        self._out = out = []
+        self._out = []
         self._parse(buffer, start, end)
-        return out
+        return self._out
 
     def _begin(self, buffer: memoryview, position: int, length: int) -> None:
         if length:
@@ -375,9 +377,9 @@ class PayloadReader(FrameParser):
         Raises:
             ProtocolViolation: The frames break RFC 6455. Nothing more may be fed.
         """
-        self._spans = spans = []
+        self._spans = []
         self._parse(buffer, start, end)
-        return spans
+        return self._spans
 
     def _begin(self, buffer: memoryview, position: int, length: int) -> None:
         pass

@@ -91,10 +91,14 @@ class Liveness:
         if now < self._next_ping:
             return Verdict.WAIT
         self._next_ping = now + self._ping_interval
-        self.heard = self.moved = False
         if is_blocked:
             # The ping would stand behind the data that the peer does not take.
+            self.heard = self.moved = False
             return Verdict.WAIT
+        return Verdict.PING
+
+    def ping_sent(self, now: float, *, is_judged: bool) -> None:
+        """Hear that the ping has left, which may be later than `check` asked for it."""
+        self.heard = self.moved = False
         if is_judged:
             self._answer_due = now + self._answer_seconds
-        return Verdict.PING

@@ -165,6 +165,11 @@ class SocketStream(Stream):
         """Whether bytes are held because the socket did not take them."""
         return bool(self._held)
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes are held."""
+        return sum(map(len, self._held))
+
     def write(self, buffer: memoryview, start: int, end: int) -> None:
         """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
         if not self._is_open or self._write_error is not None:
@@ -280,13 +285,13 @@ class SocketStream(Stream):
         """
         try:
             while self._held and self._is_open:
-                before = sum(map(len, self._held))
+                before = self.held_bytes
                 self._flushed = self._loop.create_future()
                 try:
                     async with asyncio.timeout(stall_seconds):
                         await self._flushed
                 except TimeoutError:
-                    if sum(map(len, self._held)) >= before:
+                    if self.held_bytes >= before:
                         self.abort()
             if not self._is_open:
                 return

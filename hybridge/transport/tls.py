@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from pathlib import Path
 
 from hybridge.protocol.errors import InvalidSetting, Unreachable, UntrustedCertificate
+from hybridge.transport.readiness import wait_readable, wait_writable
 from hybridge.transport.tcp import SocketStream, dial_socket, show_address
 
 SLICE_BYTES = 16_384
@@ -137,32 +137,16 @@ async def shake_hands(tls: ssl.SSLSocket) -> None:
     Raises:
         OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone.
     """
-    loop = asyncio.get_running_loop()
     fd = tls.fileno()
     while True:
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
-            ready = loop.create_future()
-            loop.add_reader(fd, _settle, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(fd)
+            await wait_readable(fd)
         except ssl.SSLWantWriteError:
-            ready = loop.create_future()
-            loop.add_writer(fd, _settle, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_writer(fd)
+            await wait_writable(fd)
         else:
             return
-
-
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 class TlsStream(SocketStream):
@@ -176,7 +160,7 @@ class TlsStream(SocketStream):
 
     def _read(self, target: memoryview) -> int:
         try:
-            return self._sock.read(len(target), target)  # type: ignore[arg-type,return-value] # typeshed: bytearray
+            return self._sock.read(len(target), target)  # type: ignore[return-value] # an int
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             raise BlockingIOError from error
         except ssl.SSLError:

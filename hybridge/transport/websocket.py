@@ -88,7 +88,7 @@ class HeadReader:
         self._bytes += buffer[start:end]
         found = self._bytes.find(b"\r\n\r\n", searched)
         size = found + 4
-        if 0 <= found and size <= self._max_bytes:
+        if found >= 0 and size <= self._max_bytes:
             self._stream.pause()
             self.rest = bytes(self._bytes[size:])
             self._finish(bytes(self._bytes[:size]))
@@ -427,13 +427,12 @@ class WebSocketStream(Stream):
     def _check_liveness(self) -> None:
         if self._is_over or not self._wire.is_open:
             return
-        verdict = self._liveness.check(
-            self._loop.time(),
-            is_blocked=self._wire.is_blocked,
-            # After a Close nobody owes an answer; TCP's own keepalive watches then.
-            is_judged=not (self._is_paused or self._close_received or self._close_sent),
-        )
+        now = self._loop.time()
+        # After a Close nobody owes an answer; TCP's own keepalive watches then.
+        is_judged = not (self._is_paused or self._close_received or self._close_sent)
+        verdict = self._liveness.check(now, is_blocked=self._wire.is_blocked, is_judged=is_judged)
         if verdict is Verdict.PING and not self._close_sent:
+            self._liveness.ping_sent(now, is_judged=is_judged)
             self._send_control(Opcode.PING, b"")
         elif verdict is Verdict.DEAD:
             self._break(ConnectionLost("the relay has not answered a ping"))
@@ -462,5 +461,3 @@ def _joined(buffer: memoryview, spans: list[tuple[int, int]]) -> Iterable[tuple[
             first, last = start, end
     joined.append((first, last))
     return joined
-
-

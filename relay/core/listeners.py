@@ -1,8 +1,8 @@
 """Who is online, and how a listener is told of a sender (section 4.6).
 
-`ListenerDirectory` is the seam for several relay nodes that share their listeners: the sender's node
-asks it, and does not know where the listener's control channel ends. `Listeners` is its form within
-one process.
+`ListenerDirectory` is the seam for several relay nodes that share their listeners: the sender's
+node asks it, and does not know where the listener's control channel ends. `Listeners` is its form
+within one process.
 """
 
 from __future__ import annotations

@@ -92,9 +92,7 @@ class DismissListener:
 
 Action = Join | RefuseSender | DismissListener
 
-NOT_ACCEPTED = (
-    "None of the connected listeners accepted the connection within the allowed timeout."
-)
+NOT_ACCEPTED = "None of the connected listeners accepted the connection within the allowed timeout."
 STOPPING = "The service is shutting down."
 REJECTED = "The connection was rejected."
 UNKNOWN = "The rendezvous address is unknown, used or expired."

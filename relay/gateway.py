@@ -1,0 +1,439 @@
+"""The relay's one port: TLS, the first request, which door to open (sections 1 to 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import socket
+import ssl
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hybridge.protocol import address, http_headers
+from hybridge.protocol.address import Action, Target
+from hybridge.protocol.claims import Claim
+from hybridge.protocol.errors import (
+    AuthorizationFailed,
+    EndpointNotFound,
+    MalformedRequest,
+    QuotaExceeded,
+    RelayError,
+    ServerBusy,
+)
+from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.transport.readiness import wait_readable
+from hybridge.transport.tls import TlsStream, shake_hands
+from hybridge.transport.websocket import HeadReader
+from relay import description
+from relay.control_channel import ControlChannel
+from relay.core import tracking
+from relay.core.authorization import Grant, authorize
+from relay.core.listeners import NO_LISTENERS, Listeners
+from relay.namespace import HybridConnection, Namespace
+from relay.request_head import MAX_HEAD_BYTES, RequestHead, parse_head
+from relay.responses import response
+from relay.settings import RelaySettings
+from relay.visit import Visit
+from relay.websocket_relay import WebSocketRelay
+
+_logger = logging.getLogger(__name__)
+
+NOT_FOUND = "Endpoint does not exist."
+ONLY_WEBSOCKET = "This endpoint is only for web-socket requests."
+NOT_RELAYED = "Relayed HTTP is not available in this version."
+
+_TLS_HANDSHAKE = 0x16
+
+_PLAIN_HTTP = "This port speaks TLS: use https:// or wss://."
+
+
+class Gateway:
+    """Serves connections: who is asked for, may they, and which door.
+
+    Args:
+        settings: Waits and limits.
+        namespaces: What is served; see `replace`.
+        context: TLS of new connections; see `replace`.
+    """
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        namespaces: tuple[Namespace, ...],
+        context: ssl.SSLContext,
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._hosts: dict[str, Namespace] = {}
+        self.listeners = Listeners(
+            random.SystemRandom().choice,
+            limit=settings.max_listeners,
+            limit_status=settings.listener_limit_status,
+        )
+        self.websockets = WebSocketRelay(self.listeners, settings=settings)
+        self._handshakes = asyncio.Semaphore(settings.max_handshakes)
+        self._gateway_numbers = itertools.cycle(range(1_000))
+        self._connections: Counter[str] = Counter()
+        self._is_stopping = False
+        self.replace(namespaces, context)
+
+    def replace(self, namespaces: tuple[Namespace, ...], context: ssl.SSLContext) -> None:
+        """Serve these namespaces from now on. Live connections are not touched.
+
+        Control channels of a hybrid connection that is gone close with 1001 (clause 50).
+        """
+        self._hosts = {host: each for each in namespaces for host in each.hosts}
+        self._context = context
+        known = {_entity(each, name) for each in namespaces for name in each.hybrid_connections}
+        for entity in self.listeners.entities():
+            if entity not in known:
+                for channel in self.listeners.channels(entity):
+                    channel.close(1001, "The hybrid connection was deleted.")
+
+    def stop(self) -> None:
+        """Take no new listener or sender; tell the listeners to go elsewhere."""
+        self._is_stopping = True
+        self.websockets.stop()
+        for entity in self.listeners.entities():
+            for channel in self.listeners.channels(entity):
+                channel.close(1001, "The service is shutting down.")
+
+    # --- one connection -----------------------------------------------------------------------
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Serve one accepted connection to its end."""
+        remote = _remote_endpoint(sock)
+        wire = await self._secured(sock)
+        if wire is None:
+            return
+        try:
+            visit = await self._first_request(wire, remote)
+            if visit is not None:
+                await self._open_door(visit)
+        finally:
+            wire.abort()
+
+    async def _secured(self, sock: socket.socket) -> TlsStream | None:
+        """Do TLS; None where the peer sends nothing, or nothing that is TLS."""
+        try:
+            async with asyncio.timeout(self._settings.tls_timeout_seconds):
+                # A silent peer holds no place among those that shake hands.
+                first = await _first_byte(sock)
+                if first != _TLS_HANDSHAKE:
+                    await self._answer_plaintext(sock, first)
+                    return None
+                async with self._handshakes:
+                    tls = self._context.wrap_socket(
+                        sock,
+                        server_side=True,
+                        do_handshake_on_connect=False,
+                        suppress_ragged_eofs=False,
+                    )
+                    try:
+                        await shake_hands(tls)
+                    except BaseException:
+                        tls.close()
+                        raise
+        except (OSError, TimeoutError) as error:
+            # A port scan, a health check, a client that does not trust us: news for debugging only.
+            _logger.debug("no TLS: %s", error)
+            return None
+        return TlsStream(tls)
+
+    async def _answer_plaintext(self, sock: socket.socket, first: int | None) -> None:
+        if first is None or not chr(first).isalpha():
+            return
+        body = f"{_PLAIN_HTTP}\n".encode()
+        answer = response(400, _PLAIN_HTTP, [("Content-Type", "text/plain")], body, now=time.time())
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, answer)
+        sock.shutdown(socket.SHUT_WR)
+        # Read what was sent, so that closing does not reset the connection under our answer.
+        while await loop.sock_recv(sock, 65_536):
+            pass
+
+    async def _first_request(self, wire: TlsStream, remote: RemoteEndpoint) -> Visit | None:
+        """Read the first request; None where there is none, or it was answered already."""
+        reader = HeadReader(wire, max_bytes=MAX_HEAD_BYTES)
+        try:
+            async with asyncio.timeout(self._settings.head_timeout_seconds):
+                raw = await reader.read()
+        except TimeoutError:
+            if not reader.is_empty:
+                await self._refuse_unread(wire, 408, "The request head did not come in time.")
+            return None
+        if raw is None:
+            if reader.is_too_long:
+                problem = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
+                await self._refuse_unread(wire, 431, problem)
+            return None
+        try:
+            head = parse_head(raw)
+            host = address.split_authority(head.host)[0]
+            namespace = self._hosts.get(host)
+            if namespace is None:
+                await self._refuse_unread(wire, 404, NOT_FOUND, host=host)
+                return None
+            target = _parse_target(head)
+        except RelayError as error:
+            await self._refuse_unread(wire, error.status or 400, f"{error}".rstrip(".") + ".")
+            return None
+        number = next(self._gateway_numbers)
+        return Visit(
+            wire=wire,
+            head=head,
+            early=reader.rest,
+            remote=remote,
+            tracking_id=tracking.new_tracking_id(target.parameters.get("sb-hc-id"), number),
+            host=host,
+            target=target,
+            namespace=namespace,
+        )
+
+    async def _refuse_unread(
+        self, wire: TlsStream, status: int, message: str, *, host: str = ""
+    ) -> None:
+        """Refuse a request that leads nowhere: no namespace, or no request at all."""
+        reason = tracking.phrase(
+            message,
+            tracking_id=f"{uuid.uuid4()}_G0",
+            host=host,
+            path="",
+            now=time.time(),
+            http=True,
+        )
+        body = tracking.error_body(status, reason)
+        headers = [("Content-Type", "application/json")]
+        wire.send_now(response(status, reason, headers, body, now=time.time()))
+        await wire.close()
+
+    # --- doors --------------------------------------------------------------------------------
+
+    async def _open_door(self, visit: Visit) -> None:
+        if not visit.target.is_websocket_path:
+            await self._serve_http(visit)
+            return
+        try:
+            if not visit.head.wants_websocket:
+                raise MalformedRequest(ONLY_WEBSOCKET)
+            match visit.target.action:
+                case Action.LISTEN:
+                    await self._serve_listener(visit)
+                case Action.CONNECT:
+                    await self._serve_sender(visit)
+                case Action.ACCEPT | Action.REQUEST:
+                    found = visit.namespace.find(visit.target.segments)
+                    entity = _entity(visit.namespace, found[0].name) if found else ""
+                    await self.websockets.meet(visit, entity=entity)
+        except RelayError as error:
+            self._log_refusal(visit, error)
+            await visit.refuse_for(error)
+
+    def _log_refusal(self, visit: Visit, error: RelayError) -> None:
+        event = (
+            "InvalidSasToken"
+            if isinstance(error, AuthorizationFailed)
+            else "ProcessingRequestFailed"
+        )
+        _logger.warning(
+            "refused %s at %r: %s",
+            visit.target.action.value,
+            visit.path,
+            error,
+            extra={"event": event, "id": visit.tracking_id, "status": error.status},
+        )
+
+    async def _serve_listener(self, visit: Visit) -> None:
+        connection, grant = self._admit(visit, Claim.LISTEN, self._websocket_token(visit))
+        accept = visit.websocket_accept()
+        entity = _entity(visit.namespace, connection.name)
+        with self._counted(visit.namespace):
+            delay = self._settings.listen_handshake_delay_seconds
+            if delay:
+                await asyncio.sleep(delay)
+            channel = ControlChannel(
+                visit.wire,
+                tracking_id=visit.tracking_id,
+                authority=visit.head.host,
+                grant=grant,
+                renew=lambda token: self._renewed(visit, token),
+                settings=self._settings,
+            )
+            listener_id = visit.tracking_id.split("_G")[0]
+            try:
+                self.listeners.register(entity, listener_id, channel)
+            except QuotaExceeded:
+                channel.detach()
+                raise
+            labels = {"id": visit.tracking_id, "hybrid_connection": entity}
+            visit.switch_protocols(accept)
+            _logger.info(
+                "a listener is online",
+                extra={"event": "NewListenerRegistered", **labels, "rule": grant.rule},
+            )
+            try:
+                channel.start(visit.early)
+                await channel.closed
+            finally:
+                self.listeners.unregister(entity, listener_id, channel)
+                _logger.info(
+                    "a listener is offline: %s",
+                    channel.why,
+                    extra={"event": "ListenerUnregistered", **labels},
+                )
+                await channel.finish()
+
+    def _renewed(self, visit: Visit, token: str) -> Grant:
+        """Check a new token against the namespace as it is now."""
+        namespace = self._hosts.get(visit.host, visit.namespace)
+        found = namespace.find(visit.target.segments)
+        return authorize(
+            namespace,
+            found[0] if found else None,
+            token,
+            claim=Claim.LISTEN,
+            path_segments=visit.target.segments,
+            now=time.time(),
+        )
+
+    async def _serve_sender(self, visit: Visit) -> None:
+        connection, _ = self._admit(visit, Claim.SEND, self._websocket_token(visit))
+        accept = visit.websocket_accept()
+        with self._counted(visit.namespace):
+            entity = _entity(visit.namespace, connection.name)
+            await self.websockets.relay(visit, accept, entity=entity)
+
+    def _websocket_token(self, visit: Visit) -> str | None:
+        return http_headers.token_of_websocket(visit.head.headers, visit.target.parameters)
+
+    def _admit(
+        self, visit: Visit, claim: Claim, token: str | None, *, any_claim: bool = False
+    ) -> tuple[HybridConnection, Grant]:
+        """Check the token, then that there is something to use it on (in this order, 4.1)."""
+        found = visit.namespace.find(visit.target.segments)
+        grant = authorize(
+            visit.namespace,
+            found[0] if found else None,
+            token,
+            claim=claim,
+            path_segments=visit.target.segments,
+            now=time.time(),
+            any_claim=any_claim,
+        )
+        if found is None:
+            raise EndpointNotFound(NOT_FOUND, hint="check the name of the hybrid connection")
+        if self._is_stopping:
+            raise ServerBusy("The service is shutting down.", hint="try again")
+        return found[0], grant
+
+    @contextmanager
+    def _counted(self, namespace: Namespace) -> Iterator[None]:
+        limit = self._settings.max_connections
+        if self._connections[namespace.name] >= limit:
+            raise QuotaExceeded(
+                f"QuotaExceeded: The maximum number of connections ({limit}) is open.",
+                hint="close connections, or raise MaxConnections",
+            )
+        self._connections[namespace.name] += 1
+        try:
+            yield
+        finally:
+            self._connections[namespace.name] -= 1
+
+    # --- plain HTTP ---------------------------------------------------------------------------
+
+    async def _serve_http(self, visit: Visit) -> None:
+        head, target = visit.head, visit.target
+        if not target.segments and head.method in ("GET", "HEAD"):
+            body = description.feed(namespace=visit.namespace.name, host=head.host, now=time.time())
+            await visit.answer_http(200, "OK", body, description.FEED_TYPE)
+        elif head.value("X-PROCESS-AT") == "ServiceBus" and _api_version(visit):
+            await self._describe(visit)
+        else:
+            await self._refuse_relayed_http(visit)
+
+    async def _describe(self, visit: Visit) -> None:
+        """Answer the runtime-information GET (section 9.1)."""
+        headers = visit.head.headers
+        token, _ = http_headers.token_of_http(headers, visit.target.parameters, requires_auth=True)
+        try:
+            if visit.head.method != "GET":
+                raise MalformedRequest("Only GET is supported here.")
+            connection, _ = self._admit(visit, Claim.SEND, token, any_claim=True)
+        except RelayError as error:
+            self._log_refusal(visit, error)
+            status = error.status or 500
+            reason = visit.reason(str(error))
+            body = description.error(status, reason)
+            await visit.answer_http(status, reason, body, "application/xml; charset=utf-8")
+            return
+        body = description.entry(
+            connection,
+            namespace=visit.namespace.name,
+            host=visit.head.host,
+            api_version=_api_version(visit),
+            listeners=self.listeners.count(_entity(visit.namespace, connection.name)),
+        )
+        await visit.answer_http(200, "OK", body, description.ENTRY_TYPE)
+
+    async def _refuse_relayed_http(self, visit: Visit) -> None:
+        """Say why a request is not relayed; at best, that relayed HTTP is not there yet."""
+        found = visit.namespace.find(visit.target.segments)
+        needs_token = found is None or found[0].requires_client_authorization
+        headers = visit.head.headers
+        token, _ = http_headers.token_of_http(
+            headers, visit.target.parameters, requires_auth=needs_token
+        )
+        try:
+            connection, _ = self._admit(visit, Claim.SEND, token)
+            if not self.listeners.count(_entity(visit.namespace, connection.name)):
+                status = self._settings.no_listener_http_status
+                raise EndpointNotFound(NO_LISTENERS, status=status)
+            raise RelayError(NOT_RELAYED, status=501)
+        except RelayError as error:
+            self._log_refusal(visit, error)
+            await visit.refuse_http(error.status or 500, str(error))
+
+
+def _entity(namespace: Namespace, name: str) -> str:
+    return f"{namespace.name}/{name}".lower()
+
+
+def _parse_target(head: RequestHead) -> Target:
+    if head.method == "CONNECT":
+        raise MalformedRequest("CONNECT is not supported.", status=405)
+    return address.parse_target(head.target)
+
+
+def _api_version(visit: Visit) -> str:
+    for piece in visit.target.query.split("&"):
+        name, _, value = piece.partition("=")
+        if name.lower() == "api-version":
+            return value
+    return ""
+
+
+def _remote_endpoint(sock: socket.socket) -> RemoteEndpoint:
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return RemoteEndpoint(address="0.0.0.0", port=0)  # noqa: S104 - gone already
+    host = str(name[0]).split("%")[0]
+    # Microsoft's Java SDK wants plain IPv4 where it is IPv4 (5.1).
+    return RemoteEndpoint(address=host.removeprefix("::ffff:"), port=int(name[1]))
+
+
+async def _first_byte(sock: socket.socket) -> int | None:
+    """Wait until the peer has sent something; give its first byte, None where it left."""
+    while True:
+        try:
+            data = sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            await wait_readable(sock.fileno())
+        else:
+            return data[0] if data else None

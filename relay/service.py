@@ -1,0 +1,97 @@
+"""The relay as it runs: sockets in, orderly end out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+from hybridge.program.lifetime import Lifetime
+from hybridge.transport.accept import accept_connections
+from hybridge.transport.tls import server_context
+from relay.gateway import Gateway
+from relay.namespace import Namespace
+from relay.settings import RelaySettings
+
+_logger = logging.getLogger(__name__)
+
+
+class Service:
+    """Serves namespaces on listening sockets until it is told to stop.
+
+    Args:
+        settings: Waits and limits.
+        namespaces: What is served.
+        certificate: PEM files of the certificate and its key.
+        max_sockets: Most connections at once, of whatever kind.
+
+    Raises:
+        InvalidSetting: The certificate cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        namespaces: tuple[Namespace, ...],
+        certificate: tuple[Path, Path],
+        *,
+        max_sockets: int = 1_000_000,
+    ) -> None:
+        self._settings = settings
+        self._max_sockets = max_sockets
+        self.gateway = Gateway(settings, namespaces, server_context(*certificate))
+        self.is_listening = False
+        self.is_draining = False
+
+    def replace(self, namespaces: tuple[Namespace, ...], certificate: tuple[Path, Path]) -> None:
+        """Serve these namespaces, with this certificate, from now on; all or nothing.
+
+        Raises:
+            InvalidSetting: The certificate cannot be used; all stays as it was.
+        """
+        context = server_context(*certificate)
+        self.gateway.replace(namespaces, context)
+
+    async def serve(self, sockets: list[socket.socket], lifetime: Lifetime) -> None:
+        """Listen until ``lifetime`` stops; then let running connections end, for a while.
+
+        Within 100 ms of the stop nobody is matched any more. The sockets are closed.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            accepting = tasks.create_task(
+                accept_connections(
+                    sockets,
+                    self.gateway.serve,
+                    max_connections=self._max_sockets,
+                    name="relay",
+                ),
+                name="relay accept",
+            )
+            self.is_listening = True
+            await lifetime.stopping.wait()
+            self.is_draining = True
+            self.gateway.stop()
+            # Closed sockets refuse at once; those accepted already are answered 503.
+            for sock in sockets:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+                sock.close()
+            await self._drain()
+            self.is_listening = False
+            accepting.cancel()
+
+    async def _drain(self) -> None:
+        count = self.gateway.websockets.pair_count
+        if not count:
+            return
+        seconds = self._settings.drain_seconds
+        _logger.info(
+            "stopping: %d connections have %g s to end", count, seconds, extra={"event": "draining"}
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                await self.gateway.websockets.wait_idle()
+        except TimeoutError:
+            left = self.gateway.websockets.pair_count
+            _logger.warning("stopping: %d connections are cut", left, extra={"event": "drained"})
+            self.gateway.websockets.abort("the relay stopped")

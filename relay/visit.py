@@ -1,0 +1,126 @@
+"""A request at the gateway, from its head on: what every door needs to know of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from hybridge.protocol.address import Target
+from hybridge.protocol.errors import MalformedRequest, RelayError
+from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.transport.tcp import SocketStream
+from relay.core import tracking
+from relay.namespace import Namespace
+from relay.request_head import RequestHead
+from relay.responses import response, switching_protocols
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """One request: its head, its connection, and where it leads."""
+
+    wire: SocketStream
+    head: RequestHead
+    early: bytes
+    """What was read after the head."""
+
+    remote: RemoteEndpoint
+    tracking_id: str
+    host: str
+    """The namespace host as the request named it, without a port."""
+
+    target: Target
+    namespace: Namespace
+
+    @property
+    def path(self) -> str:
+        """Hybrid connection and suffix, as the request wrote them."""
+        return self.target.path
+
+    def reason(self, message: str, *, http: bool = False) -> str:
+        """Write a reason phrase: message, TrackingId, SystemTracker, Timestamp (clause 45)."""
+        return tracking.phrase(
+            message,
+            tracking_id=self.tracking_id,
+            host=self.host,
+            path=self.path,
+            now=time.time(),
+            http=http,
+        )
+
+    def websocket_accept(self) -> list[tuple[str, str]]:
+        """Check the WebSocket handshake; give the headers of the 101.
+
+        Raises:
+            MalformedRequest: It is none that RFC 6455 knows. Of another version, `version_needed`
+                says which one is spoken here.
+        """
+        request = Request(
+            path=self.head.target,
+            headers=Headers(self.head.headers),
+            method=self.head.method,
+            protocol=f"HTTP/{self.head.http_version}",
+        )
+        if self.head.values("Sec-WebSocket-Version") not in ([], ["13"]):
+            raise UnknownWebSocketVersion("Only version 13 of WebSocket is spoken here.")
+        answer = ServerProtocol().accept(request)
+        if answer.status_code != 101:
+            problem = (answer.body or b"").decode().strip().rpartition(": ")[2]
+            raise MalformedRequest(f"This is no WebSocket handshake: {problem}")
+        return [(name, value) for name, value in answer.headers.raw_items() if name != "Date"]
+
+    async def refuse(self, status: int, reason: str, *headers: tuple[str, str]) -> None:
+        """Answer a WebSocket handshake with a status and end the connection (section 4.2)."""
+        self.wire.send_now(response(status, reason, headers, now=time.time()))
+        await self.wire.close()
+
+    async def refuse_for(self, error: RelayError) -> None:
+        """Answer a WebSocket handshake with the status that an error stands for."""
+        headers = []
+        if isinstance(error, UnknownWebSocketVersion):
+            headers.append(("Sec-WebSocket-Version", "13"))
+        if error.status == 503:
+            headers.append(("Retry-After", "1"))
+        await self.refuse(error.status or 500, self.reason(_sentence(error)), *headers)
+
+    async def refuse_http(self, status: int, message: str, *, final_status: int = 0) -> None:
+        """Answer an HTTP request with a status and the JSON body of section 7.8."""
+        reason = self.reason(message, http=True)
+        await self.answer_http(
+            final_status or status, reason, tracking.error_body(status, reason), "application/json"
+        )
+
+    async def answer_http(self, status: int, reason: str, body: bytes, content_type: str) -> None:
+        """Answer an HTTP request and end the connection."""
+        self.wire.send_now(
+            response(
+                status,
+                reason,
+                [("Content-Type", content_type)],
+                body,
+                now=time.time(),
+                is_head=self.head.method == "HEAD",
+            )
+        )
+        await self.wire.close()
+
+    def switch_protocols(
+        self, accept: list[tuple[str, str]], *, subprotocol: str | None = None
+    ) -> None:
+        """Answer 101."""
+        self.wire.send_now(
+            switching_protocols(accept, tracking_id=self.tracking_id, subprotocol=subprotocol)
+        )
+
+
+class UnknownWebSocketVersion(MalformedRequest):
+    """The handshake is of another version of WebSocket than 13."""
+
+
+def _sentence(error: RelayError) -> str:
+    text = str(error)
+    return text if text.endswith((".", "'")) else f"{text}."

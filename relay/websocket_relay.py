@@ -1,0 +1,306 @@
+"""One sender's WebSocket, from connect to close; and the listener that comes to meet it.
+
+The heart (`relay.core.rendezvous`) meets sockets here. Sections 5 and 6 of the specification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+
+from hybridge.protocol import http_headers
+from hybridge.protocol.errors import RelayError
+from relay.core.listeners import Criteria, Invitation, ListenerDirectory
+from relay.core.rendezvous import (
+    UNKNOWN,
+    Action,
+    DeadlinePassed,
+    DismissListener,
+    Event,
+    Join,
+    ListenerAccepted,
+    ListenerRejected,
+    PairEnded,
+    RefuseSender,
+    Rendezvous,
+    SenderLeft,
+    ServiceStopping,
+    WaitingRoom,
+)
+from relay.leg import Pair
+from relay.settings import RelaySettings
+from relay.visit import Visit
+
+_logger = logging.getLogger(__name__)
+
+MAX_EARLY_BYTES = 262_144
+"""Bytes that a side may send before it is joined; then it is not read until it is."""
+
+
+class WaitingSender:
+    """A sender that waits at its rendezvous: watches it, and joins or refuses it.
+
+    Args:
+        visit: The sender's request; its token has been checked.
+        accept: Headers of its 101.
+        entity: Namespace and hybrid connection, as the directory knows them.
+        settings: Waits and limits.
+    """
+
+    def __init__(
+        self,
+        visit: Visit,
+        accept: list[tuple[str, str]],
+        *,
+        entity: str,
+        settings: RelaySettings,
+    ) -> None:
+        self.visit = visit
+        self.entity = entity
+        self.rendezvous = Rendezvous(unknown_status=settings.unknown_rendezvous_status)
+        self._accept = accept
+        self._settings = settings
+        loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Pair | RefuseSender | None] = loop.create_future()
+        """A pair, a refusal, or None when the sender has left."""
+        self._early = bytearray(visit.early)
+        visit.wire.attach(self)
+        visit.wire.resume()
+
+    # --- the sender's stream, before it is joined ---------------------------------------------
+
+    def data(self, buffer: memoryview, start: int, end: int) -> None:
+        """Keep what comes before our 101; no client may send that, and some do."""
+        self._early += buffer[start:end]
+        if len(self._early) >= MAX_EARLY_BYTES:
+            self.visit.wire.pause()
+
+    def ended(self) -> None:
+        """Hear that the sender has gone."""
+        self._left()
+
+    def broken(self, error: RelayError) -> None:
+        """Hear that the sender has gone."""
+        self._left()
+
+    def drained(self) -> None:
+        """Nothing is held yet."""
+
+    def _left(self) -> None:
+        self.handle(SenderLeft())
+        self._settle(None)
+
+    # --- the rendezvous -----------------------------------------------------------------------
+
+    def handle(self, event: Event) -> list[Action]:
+        """Tell the rendezvous; carry out what concerns the sender, give back the rest."""
+        rest: list[Action] = []
+        for action in self.rendezvous.handle(event):
+            if isinstance(action, RefuseSender):
+                self._settle(action)
+            else:
+                rest.append(action)
+        return rest
+
+    def join(self, listener: Visit, accept: list[tuple[str, str]], subprotocol: str | None) -> Pair:
+        """Answer 101 to both, and join them. The listener's comes first (clause 65)."""
+        listener.switch_protocols(accept, subprotocol=subprotocol)
+        self.visit.switch_protocols(self._accept, subprotocol=subprotocol)
+        pair = Pair(self.visit.wire, listener.wire, settings=self._settings)
+        self._settle(pair)
+        pair.start(from_sender=bytes(self._early), from_listener=listener.early)
+        return pair
+
+    def _settle(self, outcome: Pair | RefuseSender | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+class WebSocketRelay:
+    """Joins senders and listeners of one relay.
+
+    Args:
+        directory: Where listeners are found and told.
+        settings: Waits and limits.
+    """
+
+    def __init__(self, directory: ListenerDirectory, *, settings: RelaySettings) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._waiting: WaitingRoom[WaitingSender] = WaitingRoom(
+            limit=settings.max_pending_rendezvous, make_secret=secrets.token_bytes
+        )
+        self._pairs: set[Pair] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_stopping = False
+
+    @property
+    def pair_count(self) -> int:
+        """Connections that are joined now."""
+        return len(self._pairs)
+
+    @property
+    def waiting_count(self) -> int:
+        """Senders that wait for a listener now."""
+        return len(self._waiting)
+
+    async def relay(self, visit: Visit, accept: list[tuple[str, str]], *, entity: str) -> None:
+        """Serve a sender whose token has been checked, until its connection is over.
+
+        Args:
+            visit: The sender's handshake.
+            accept: Headers of its 101.
+            entity: Namespace and hybrid connection, as the directory knows them.
+        """
+        sender = WaitingSender(visit, accept, entity=entity, settings=self._settings)
+        try:
+            outcome = await self._wait(sender, entity)
+        except RelayError as error:
+            _logger.info(
+                "a sender was refused: %s",
+                error,
+                extra={"event": "sender_refused", "id": visit.tracking_id, "status": error.status},
+            )
+            await visit.refuse_for(error)
+            return
+        if isinstance(outcome, RefuseSender):
+            await self._refuse(visit, outcome)
+        elif outcome is not None:
+            await self._carry(sender, outcome, entity)
+        else:
+            _logger.info(
+                "a sender left before it was joined",
+                extra={"event": "SenderConnectionClosed", "id": visit.tracking_id},
+            )
+
+    async def _wait(self, sender: WaitingSender, entity: str) -> Pair | RefuseSender | None:
+        visit = sender.visit
+        if self._is_stopping:
+            sender.handle(ServiceStopping())
+            return sender.outcome.result()
+        secret = self._waiting.add(sender)
+        try:
+            listener_id = await self._directory.invite(
+                entity,
+                Invitation(
+                    id=visit.tracking_id,
+                    path=visit.path,
+                    query=visit.target.query,
+                    secret=secret,
+                    connect_headers=http_headers.connect_headers(visit.head.headers),
+                    remote_endpoint=visit.remote,
+                ),
+                Criteria.from_headers(visit.head.headers),
+            )
+            _logger.info(
+                "told a listener of a sender",
+                extra={
+                    "event": "MessageSentToListener",
+                    "id": visit.tracking_id,
+                    "hybrid_connection": entity,
+                    "listener": listener_id,
+                    "sender": f"{visit.remote.address}:{visit.remote.port}",
+                },
+            )
+            try:
+                async with asyncio.timeout(self._settings.accept_timeout_seconds):
+                    return await asyncio.shield(sender.outcome)
+            except TimeoutError:
+                sender.handle(DeadlinePassed())
+                return await sender.outcome
+        finally:
+            self._waiting.remove(secret)
+
+    async def _refuse(self, visit: Visit, refusal: RefuseSender) -> None:
+        _logger.info(
+            "a sender was refused: %d %s",
+            refusal.status,
+            refusal.reason,
+            extra={
+                "event": "ListenerRejectedConnection" if refusal.is_verbatim else "sender_refused",
+                "id": visit.tracking_id,
+                "status": refusal.status,
+            },
+        )
+        reason = refusal.reason if refusal.is_verbatim else visit.reason(refusal.reason)
+        await visit.refuse(refusal.status, reason)
+
+    async def _carry(self, sender: WaitingSender, pair: Pair, entity: str) -> None:
+        labels = {"id": sender.visit.tracking_id, "hybrid_connection": entity}
+        _logger.info(
+            "joined a sender and a listener",
+            extra={"event": "SenderListenerConnectionEstablished", **labels},
+        )
+        self._pairs.add(pair)
+        self._idle.clear()
+        try:
+            await pair.run()
+        finally:
+            self._pairs.discard(pair)
+            if not self._pairs:
+                self._idle.set()
+            sender.handle(PairEnded())
+            _logger.info(
+                "a connection ended: %s",
+                pair.why,
+                extra={
+                    "event": "SenderConnectionClosed",
+                    **labels,
+                    "seconds": round(pair.loop.time() - pair.joined_at, 3),
+                    "bytes_from_sender": pair.sender.frames.payload_bytes,
+                    "bytes_from_listener": pair.listener.frames.payload_bytes,
+                },
+            )
+
+    async def meet(self, visit: Visit, *, entity: str) -> None:
+        """Serve a listener that opened a rendezvous address, until the connection is over.
+
+        Raises:
+            MalformedRequest: It is no WebSocket handshake; the address stays good.
+        """
+        secret = visit.target.parameters.get("sb-hc-rendezvous", "")
+        sender = self._waiting.find(secret)
+        if sender is None or sender.entity != entity:
+            # Unknown, used and late look alike; so does an address of another hybrid connection.
+            await visit.refuse(self._settings.unknown_rendezvous_status, visit.reason(UNKNOWN))
+            return
+        accept = visit.websocket_accept()
+        rejection = visit.target.rejection
+        event: Event
+        if rejection is None:
+            event = ListenerAccepted(_subprotocol(visit))
+        else:
+            event = ListenerRejected(rejection.status, rejection.description)
+        # One visit uses the address up, whatever comes of it.
+        self._waiting.remove(secret)
+        for action in sender.handle(event):
+            if isinstance(action, Join):
+                pair = sender.join(visit, accept, action.subprotocol)
+                await pair.finished
+            elif isinstance(action, DismissListener):
+                await visit.refuse(action.status, visit.reason(action.reason))
+
+    def stop(self) -> None:
+        """Take no new sender, and refuse those that wait."""
+        self._is_stopping = True
+        for sender in self._waiting:
+            sender.handle(ServiceStopping())
+
+    async def wait_idle(self) -> None:
+        """Return when no connection is joined."""
+        await self._idle.wait()
+
+    def abort(self, why: str) -> None:
+        """Break all joined connections."""
+        for pair in list(self._pairs):
+            pair.abort(why)
+
+
+def _subprotocol(visit: Visit) -> str | None:
+    """Give the listener's answer to the sender's sub-protocols: the first that it names (66)."""
+    value = visit.head.value("Sec-WebSocket-Protocol")
+    if value is None:
+        return None
+    return value.split(",")[0].strip() or None
