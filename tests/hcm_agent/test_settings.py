@@ -1,0 +1,260 @@
+"""What the agent can be told, and what it says to what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from hcm_agent.settings import AgentSources, Target
+from hybridge.program.connection_strings import GivenConnectionStrings
+from hybridge.protocol.errors import InvalidSetting
+from tests.support.agent_ends import KEY, connection_string
+
+ORDERS = connection_string("orders")
+BILLS = connection_string("bills")
+
+
+def write(path: Path, document: object) -> Path:
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    path.chmod(0o600)
+    return path
+
+
+def from_file(path: Path, document: object) -> AgentSources:
+    return AgentSources(config=write(path, document))
+
+
+def given(*texts: str) -> GivenConnectionStrings:
+    return GivenConnectionStrings(texts=texts)
+
+
+def test_a_file_names_several_hybrid_connections_and_their_targets(tmp_path: Path) -> None:
+    sources = from_file(
+        tmp_path / "hcm.json",
+        {
+            "HybridConnections": [
+                {"ConnectionString": ORDERS, "Target": "db.corp.local:5432"},
+                {"ConnectionString": BILLS, "Target": "[::1]:1433"},
+                {"ConnectionString": connection_string("mail")},
+            ]
+        },
+    )
+
+    found = sources.load().hybrid_connections
+
+    assert [(entry.name, entry.target) for entry in found] == [
+        ("orders", Target("db.corp.local", 5432)),
+        ("bills", Target("::1", 1433)),
+        ("mail", None),
+    ]
+    assert str(found[1].target) == "[::1]:1433"
+
+
+def test_a_file_may_be_json_with_comments(tmp_path: Path) -> None:
+    text = f'{{ // ours\n "HybridConnections": [ {{"ConnectionString": "{ORDERS}"}}, ] }}'
+
+    assert from_file(tmp_path / "hcm.json", text).load().hybrid_connections[0].name == "orders"
+
+
+def test_a_file_may_be_yaml(tmp_path: Path) -> None:
+    text = f'HybridConnections:\n- ConnectionString: "{ORDERS}"\n  Target: db:5432\n'
+
+    assert from_file(tmp_path / "hcm.yaml", text).load().hybrid_connections[0].target == Target(
+        "db", 5432
+    )
+
+
+def test_connection_strings_from_outside_take_the_place_of_those_in_the_file(
+    tmp_path: Path,
+) -> None:
+    path = write(
+        tmp_path / "hcm.json",
+        {
+            "HybridConnections": [{"ConnectionString": ORDERS, "Target": "db:5432"}],
+            "Settings": {"DrainSeconds": 3, "TargetTimeoutSeconds": 0.5},
+        },
+    )
+
+    settings = AgentSources(config=path, connection_strings=given(BILLS)).load()
+
+    assert [(entry.name, entry.target) for entry in settings.hybrid_connections] == [
+        ("bills", None)
+    ]
+    assert settings.drain_seconds == 3
+    assert settings.hybrid_connections[0].target_timeout_seconds == 0.5
+
+
+def test_the_flag_target_wins_over_the_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "hcm.json",
+        {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "db:5432"}]},
+    )
+
+    settings = AgentSources(config=path, target=("other", 99)).load()
+
+    assert settings.hybrid_connections[0].target == Target("other", 99)
+
+
+def test_defaults_are_those_of_the_protocol() -> None:
+    settings = AgentSources(connection_strings=given(ORDERS)).load()
+
+    (entry,) = settings.hybrid_connections
+    assert settings.drain_seconds == 30
+    assert entry.target_timeout_seconds == 10
+    assert entry.timing.ping_interval_seconds == 15
+    assert entry.timing.pong_timeout_seconds == 10
+
+
+def test_timings_come_from_the_file(tmp_path: Path) -> None:
+    sources = from_file(
+        tmp_path / "hcm.json",
+        {
+            "HybridConnections": [{"ConnectionString": ORDERS}],
+            "Settings": {"PingIntervalSeconds": 1, "OpenTimeoutSeconds": 2.5},
+        },
+    )
+
+    (entry,) = sources.load().hybrid_connections
+
+    assert entry.timing.ping_interval_seconds == 1
+    assert entry.timing.open_timeout_seconds == 2.5
+
+
+def test_one_target_does_not_fit_several_connection_strings() -> None:
+    sources = AgentSources(connection_strings=given(ORDERS, BILLS), target=("db", 5432))
+
+    with pytest.raises(InvalidSetting, match="--target: one target does not fit 2") as caught:
+        sources.load()
+
+    assert "--config" in caught.value.hint
+
+
+def test_without_a_hybrid_connection_the_error_says_how_to_give_one() -> None:
+    with pytest.raises(InvalidSetting, match="none is configured") as caught:
+        AgentSources().load()
+
+    assert "HCM_CONNECTION_STRING" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("document", "message", "hint"),
+    [
+        ({"HybridConections": []}, "HybridConections: unknown key", "HybridConnections"),
+        (
+            {"HybridConnections": [{"ConectionString": ORDERS}]},
+            r"HybridConnections\[0\].ConectionString: unknown key",
+            "ConnectionString",
+        ),
+        ({"HybridConnections": [{}]}, "ConnectionString: is missing", "ConnectionString"),
+        ({"HybridConnections": {}}, "HybridConnections: must be a list", ""),
+        ({"HybridConnections": []}, "none is configured", "HCM_CONNECTION_STRING"),
+        ([], "must be an object", ""),
+        ("{", "hcm.json", ""),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Target": 5432}]},
+            r"\[0\].Target: must be a text",
+            "quotes",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "db"}]},
+            r"\[0\].Target: 'db' has no port",
+            "HOST:PORT",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "db:0"}]},
+            r"\[0\].Target: port 0 is not between",
+            "HOST:PORT",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS}, {"ConnectionString": ORDERS}]},
+            "hybrid connection 'orders': is configured twice",
+            "remove one",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": f"Endpoint=ns;SharedAccessKey={KEY}"}]},
+            r"HybridConnections\[0\].ConnectionString: ",
+            "",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS.rpartition(";")[0]}]},
+            r"\[0\].ConnectionString: names no hybrid connection",
+            "EntityPath",
+        ),
+        (
+            {
+                "HybridConnections": [
+                    {"ConnectionString": "Endpoint=sb://ns1.example.test/;EntityPath=orders"}
+                ]
+            },
+            "has no key, and a listener needs one",
+            "Listen",
+        ),
+        (
+            {
+                "HybridConnections": [{"ConnectionString": ORDERS}],
+                "Settings": {"PingIntervalSeconds": "15"},
+            },
+            "Settings.PingIntervalSeconds: must be a number",
+            "",
+        ),
+        (
+            {
+                "HybridConnections": [{"ConnectionString": ORDERS}],
+                "Settings": {"TargetTimeoutSeconds": 0},
+            },
+            "Settings.TargetTimeoutSeconds: ",
+            "",
+        ),
+        (
+            {
+                "HybridConnections": [{"ConnectionString": ORDERS}],
+                "Settings": {"DrainSecond": 1},
+            },
+            "Settings.DrainSecond: unknown key",
+            "DrainSeconds",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_a_next_step_and_without_the_key(
+    tmp_path: Path, document: object, message: str, hint: str
+) -> None:
+    sources = from_file(tmp_path / "hcm.json", document)
+
+    with pytest.raises(InvalidSetting, match=message) as caught:
+        sources.load()
+
+    assert caught.value.hint
+    assert hint in caught.value.hint
+    assert KEY not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"nowhere\.json: no such file"):
+        AgentSources(config=tmp_path / "nowhere.json").load()
+
+
+def test_a_file_with_keys_that_others_can_read_gets_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "hcm.json", {"HybridConnections": [{"ConnectionString": ORDERS}]})
+    with caplog.at_level(logging.WARNING):
+        AgentSources(config=path).load()
+    assert not caplog.records
+
+    path.chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        AgentSources(config=path).load()
+
+    assert "other users can read it" in caplog.text
+    assert "chmod 600" in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_no_repr_shows_a_key() -> None:
+    sources = AgentSources(connection_strings=given(ORDERS))
+
+    assert KEY not in repr(sources)
+    assert KEY not in repr(sources.load())
