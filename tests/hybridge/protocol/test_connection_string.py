@@ -37,9 +37,11 @@ def test_names_order_blanks_and_empty_parts_do_not_matter() -> None:
 
 
 def test_a_ready_token_takes_the_place_of_the_key() -> None:
-    read = connection_string.parse(f"Endpoint=sb://h/;SharedAccessSignature={TOKEN};EntityPath=hc1")
+    text = f"Endpoint=sb://h/;SharedAccessSignature={TOKEN};EntityPath=hc1"
+    read = connection_string.parse(text)
 
     assert read.token == Secret(TOKEN)
+    assert connection_string.serialize(read) == text
     assert not read.is_anonymous
     assert connection_string.token_for(read, expires_at=7) == TOKEN
 

@@ -110,6 +110,16 @@ def test_fields_come_in_any_order_and_case() -> None:
     assert (token.key_name, token.expires_at, token.resource) == ("r", 7, "http://h/")
 
 
+def test_empty_fields_and_fields_that_we_do_not_know_are_passed_over() -> None:
+    text = token_text("http%3A%2F%2Fh%2F")
+
+    assert sas.parse(f"{text}&&new=1&") == sas.parse(text)
+
+
+def test_a_plus_in_the_signature_may_stand_unquoted() -> None:
+    assert sas.parse(token_text("sb%3A%2F%2Fh", sig="a+b/c=")).signature == "a+b/c="
+
+
 def test_a_key_name_may_be_quoted_or_not() -> None:
     assert sas.parse(token_text("sb%3A%2F%2Fh", skn="my%20rule")).key_name == "my rule"
     assert sas.parse(token_text("sb%3A%2F%2Fh", skn="my rule")).key_name == "my rule"
