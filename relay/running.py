@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hybridge.program import lifetime
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from hybridge.program.lifetime import Lifetime
     from relay.configuration import Configuration, Sources
     from relay.namespace import Namespace
-    from relay.settings import RelaySettings
 
 DESCRIPTORS_PER_CONNECTION = 2
 """A sender's WebSocket and a listener's."""
@@ -49,8 +47,9 @@ def run_relay(sources: Sources, loaded: Configuration) -> int:
         AddressUnusable: A port is in use, or an address is not this machine's.
         UnusableFile: The state or share directory cannot be used.
     """
-    loaded = replace(loaded, settings=_within_limits(loaded.settings))
     settings = loaded.settings
+    room = raise_descriptor_limit(descriptors_per_connection=DESCRIPTORS_PER_CONNECTION)
+    logger.info("room for %d connections", room, extra={"event": "limits", "max_connections": room})
     with ExitStack() as opened:
         sockets = open_sockets(settings.host, settings.port, flag="--port")
         for sock in sockets:
@@ -58,34 +57,21 @@ def run_relay(sources: Sources, loaded: Configuration) -> int:
         admin_sockets = open_sockets(settings.admin_host, settings.admin_port, flag="--admin-port")
         for sock in admin_sockets:
             opened.callback(sock.close)
-        run = _Run(sources, loaded, port=bound_address(sockets[0])[1])
+        run = _Run(sources, loaded, port=bound_address(sockets[0])[1], room=room)
         certificate = run.certificate(loaded)
         run.share(loaded.namespaces)
         return lifetime.run(lambda life: run.main(life, certificate, sockets, admin_sockets))
 
 
-def _within_limits(settings: RelaySettings) -> RelaySettings:
-    room = raise_descriptor_limit(descriptors_per_connection=DESCRIPTORS_PER_CONNECTION)
-    logger.info("room for %d connections", room, extra={"event": "limits", "max_connections": room})
-    if room >= settings.max_connections:
-        return settings
-    logger.warning(
-        "MaxConnections is %d, and the descriptor limit allows %d: raise it (ulimit -n)",
-        settings.max_connections,
-        room,
-        extra={"event": "limits"},
-    )
-    return replace(settings, max_connections=max(1, room))
-
-
 class _Run:
     """The running relay, and what a reload must know of it."""
 
-    def __init__(self, sources: Sources, loaded: Configuration, *, port: int) -> None:
+    def __init__(self, sources: Sources, loaded: Configuration, *, port: int, room: int) -> None:
         self._sources = sources
         self._settings = loaded.settings
         self._namespaces = loaded.namespaces
         self._port = port
+        self._max_sockets = room * DESCRIPTORS_PER_CONNECTION
 
     def certificate(self, loaded: Configuration) -> tuple[Path, Path]:
         return self._ca().certificate_for(loaded.certificate_names)
@@ -106,7 +92,9 @@ class _Run:
         sockets: list[socket.socket],
         admin_sockets: list[socket.socket],
     ) -> None:
-        service = Service(self._settings, self._namespaces, certificate)
+        service = Service(
+            self._settings, self._namespaces, certificate, max_sockets=self._max_sockets
+        )
 
         def health() -> admin.Health:
             if life.stopping.is_set() or service.is_draining:
@@ -162,10 +150,7 @@ class _Run:
             return
         self._namespaces = loaded.namespaces
         logger.info("configuration reloaded", extra={"event": "reloaded"})
-        if (
-            replace(loaded.settings, max_connections=self._settings.max_connections)
-            != self._settings
-        ):
+        if loaded.settings != self._settings:
             logger.warning("changed settings take effect at the next start")
         try:
             self.share(loaded.namespaces)
