@@ -19,8 +19,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 _KEY_TEXT = re.compile(
-    r"(SharedAccessKey\s*=\s*|SharedAccessSignature\s*=\s*|SharedAccessSignature\s+|\bsig=)[^;\s'\"&)]+",
-    re.IGNORECASE,
+    r"(SharedAccessKey\s*=\s*|sig(?:=|%3D)|sb-hc-token=)[^;\s'\"&)]+", re.IGNORECASE
 )
 
 

@@ -26,7 +26,7 @@ _JSON_SUFFIXES = (".json", ".jsonc", ".json5")
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 
-class DuplicateKey(ValueError):
+class DuplicateKey(Exception):
     """One object of a file has the same key twice, and one of them would be lost."""
 
 

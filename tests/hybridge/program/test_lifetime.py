@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hybridge.program import lifetime
+from hybridge.program.lifetime import MAX_REMEMBERED_ERRORS, ErrorLimiter, Lifetime
+from hybridge.protocol.errors import Unreachable
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_to_stop_and_the_exit_code_is_0(number: signal.Signals) -> None:
+    async def main(life: Lifetime) -> None:
+        os.kill(os.getpid(), number)
+        await life.stopping.wait()
+
+    assert lifetime.run(main) == 0
+
+
+def test_a_main_that_ends_by_itself_is_exit_code_0() -> None:
+    async def main(life: Lifetime) -> None:
+        assert not life.stopping.is_set()
+
+    assert lifetime.run(main) == 0
+
+
+def test_a_second_signal_ends_the_process_at_once_with_1() -> None:
+    code = """
+import asyncio, os, signal
+from hybridge.program import lifetime
+
+async def main(life):
+    os.kill(os.getpid(), signal.SIGTERM)
+    await life.stopping.wait()
+    print("stopping", end="")
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.Event().wait()
+
+lifetime.run(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30)  # noqa: S603
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"stopping", b"")
+
+
+def test_sighup_reloads() -> None:
+    calls: list[str] = []
+
+    async def main(life: Lifetime) -> None:
+        def on_reload() -> None:
+            calls.append("reload")
+            life.stop()
+
+        life.on_reload = on_reload
+        os.kill(os.getpid(), signal.SIGHUP)
+        await life.stopping.wait()
+
+    assert lifetime.run(main) == 0
+    assert calls == ["reload"]
+
+
+def test_sighup_stops_a_program_that_cannot_reload() -> None:
+    async def main(life: Lifetime) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await life.stopping.wait()
+
+    assert lifetime.run(main) == 0
+
+
+def test_an_error_of_main_reaches_the_caller() -> None:
+    async def main(life: Lifetime) -> None:
+        raise Unreachable("no")
+
+    with pytest.raises(Unreachable):
+        lifetime.run(main)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_repeated_loop_error_is_logged_once_in_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    limiter = ErrorLimiter(clock=clock)
+    loop = asyncio.get_running_loop()
+
+    for number in range(1_000):
+        limiter(loop, {"message": f"out of resource on 0x{number:x}", "exception": OSError(24)})
+    limiter(loop, {"message": "something else"})
+    assert len(caplog.records) == 2
+
+    clock.now = 6.0
+    limiter(loop, {"message": "out of resource on 0x1", "exception": OSError(24)})
+    assert [record.levelno for record in caplog.records[2:]] == [logging.WARNING, logging.ERROR]
+    assert "999 more times" in caplog.records[2].getMessage()
+
+
+async def test_what_the_limiter_remembers_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = ErrorLimiter(clock=Clock())
+
+    for number in range(MAX_REMEMBERED_ERRORS * 2):
+        limiter(asyncio.get_running_loop(), {"message": f"error {number}"})
+
+    assert len(caplog.records) == MAX_REMEMBERED_ERRORS * 2
+    assert len(limiter._last) <= MAX_REMEMBERED_ERRORS
