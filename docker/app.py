@@ -16,7 +16,9 @@ def main() -> int:
     """Print the rows of ``orders``; the exit code is 0 when there were any."""
     out = sys.stdout
     # Refused by the driver itself unless the server asks for SCRAM-SHA-256.
-    with psycopg.connect(require_auth="scram-sha-256", connect_timeout=20) as connection:
+    with psycopg.connect(
+        require_auth="scram-sha-256", client_encoding="UTF8", connect_timeout=20
+    ) as connection:
         out.write(f"app: connected to {os.environ['PGHOST']}:{os.environ['PGPORT']}\n")
         rows = connection.execute(
             "select id, customer, article, total from orders order by id"

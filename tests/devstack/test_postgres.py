@@ -15,10 +15,10 @@ from devstack.processes import ProcessFailed
 
 
 def test_it_serves_sql_over_tcp_as_an_ordinary_user_and_is_gone_afterwards() -> None:
-    with PostgresServer(database="orders") as server:
+    with PostgresServer() as server:
         with psycopg.connect(server.dsn, require_auth="scram-sha-256") as connection:
             row = connection.execute(
-                "select current_database(), current_setting('unix_socket_directories')"
+                "select current_user, current_setting('unix_socket_directories')"
             ).fetchone()
         process = psutil.Process(server.pid)
         data = Path(process.cwd())
@@ -27,7 +27,7 @@ def test_it_serves_sql_over_tcp_as_an_ordinary_user_and_is_gone_afterwards() -> 
             entry.laddr[:2] for entry in process.net_connections() if entry.status == "LISTEN"
         }
 
-    assert row == ("orders", "")
+    assert row == ("postgres", "")
     assert user_id != 0
     assert listening == {("127.0.0.1", server.port)}
     assert not process.is_running()

@@ -1,0 +1,43 @@
+"""The command ``hybridge``: what is about all three programs together."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from hybridge.program.command_line import run_command
+
+PROGRAM = "hybridge"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybridge", prog_name=PROGRAM)
+def cli() -> None:
+    """Azure Relay Hybrid Connections on your own machine.
+
+    The programs themselves are hybridge-relay, hcm and app-client.
+    """
+
+
+@cli.command(
+    epilog="""Example:
+
+    hybridge demo --once"""
+)
+@click.option("--once", is_flag=True, help="End after the last step, also on a terminal.")
+def demo(*, once: bool) -> int:
+    """Send real SQL through relay, agent and client, and show every step.
+
+    Starts a PostgreSQL and the three programs on free loopback ports. On a terminal they stay up
+    for you to try, until Ctrl-C; nothing is left behind.
+    """
+    # Not before it is wanted: it needs what only the extra `demo` installs.
+    from devstack.demo import run
+
+    return run(sys.stdout, stays=not once and sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def main() -> None:
+    """Run ``hybridge``."""
+    run_command(cli, PROGRAM)
