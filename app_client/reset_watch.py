@@ -3,6 +3,8 @@
 Until the relay has answered, nothing may be read from the application's socket: what it sends, and
 its half-close, belong to the connection that is being made. So reading cannot tell a reset. An
 epoll that is asked for no event still reports errors and hang-ups, and an event loop can watch it.
+
+Only Linux has epoll; elsewhere a reset is noticed when the relay has answered.
 """
 
 from __future__ import annotations
@@ -14,9 +16,6 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
-
-CAN_WATCH = sys.platform == "linux"
-"""Elsewhere a reset is noticed when the relay has answered."""
 
 
 class ResetWatch:

@@ -265,7 +265,7 @@ async def test_over_the_limit_a_sender_is_refused_with_503() -> None:
         third = second
         while not third.accepted.done():
             third = world.listeners["orders"].offer(ScriptedSender("third"))
-            await asyncio.wait([third.accepted, third.rejected], return_when="FIRST_COMPLETED")
+            await third.decided.wait()
         await end(third.accepted.result(), await world.target_ends.get())
 
 

@@ -105,6 +105,7 @@ class ScriptedSender:
         self.rejected: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self.accepted: asyncio.Future[TcpStream] = asyncio.get_running_loop().create_future()
         self.abandoned = asyncio.Event()
+        self.decided = asyncio.Event()
 
     async def prepare(self) -> None:
         await self.may_prepare.wait()
@@ -117,10 +118,12 @@ class ScriptedSender:
             raise self.accept_error
         agent_end, sender_end = tcp_pair()
         self.accepted.set_result(sender_end)
+        self.decided.set()
         return agent_end
 
     async def reject(self, status: int, description: str) -> None:
         self.rejected.set_result((status, description))
+        self.decided.set()
         if self.reject_error is not None:
             raise self.reject_error
 

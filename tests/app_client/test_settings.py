@@ -1,0 +1,164 @@
+"""What the client can be told, and what it says to what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from app_client.settings import ClientSources
+from hybridge.program.connection_strings import GivenConnectionStrings
+from hybridge.protocol.errors import InvalidSetting
+from tests.support.agent_ends import KEY, connection_string
+
+ORDERS = connection_string("orders")
+BILLS = connection_string("bills")
+ANONYMOUS = "Endpoint=sb://ns1.example.test/;EntityPath=open"
+
+
+def from_file(path: Path, document: object) -> ClientSources:
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    path.chmod(0o600)
+    return ClientSources(config=path)
+
+
+def given(*texts: str) -> GivenConnectionStrings:
+    return GivenConnectionStrings(texts=texts)
+
+
+def test_a_file_names_several_hybrid_connections_and_where_to_listen(tmp_path: Path) -> None:
+    sources = from_file(
+        tmp_path / "client.json",
+        {
+            "HybridConnections": [
+                {"ConnectionString": ORDERS, "Listen": "127.0.0.1:5432"},
+                {"ConnectionString": BILLS, "Listen": "[::1]:0"},
+                {"ConnectionString": connection_string("mail")},
+                {"ConnectionString": ANONYMOUS, "Listen": "127.0.0.1:0"},
+            ],
+            "Settings": {"ConnectTimeoutSeconds": 7, "DrainSeconds": 0},
+        },
+    )
+
+    settings = sources.load()
+
+    assert [(forward.name, forward.listen) for forward in settings.forwards] == [
+        ("orders", ("127.0.0.1", 5432)),
+        ("bills", ("::1", 0)),
+        ("mail", None),
+        ("open", ("127.0.0.1", 0)),
+    ]
+    assert settings.timing.connect_timeout_seconds == 7
+    assert settings.drain_seconds == 0
+
+
+def test_connection_strings_from_outside_take_the_place_of_those_in_the_file(
+    tmp_path: Path,
+) -> None:
+    path = from_file(
+        tmp_path / "client.json",
+        {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "127.0.0.1:5432"}]},
+    ).config
+
+    settings = ClientSources(config=path, connection_strings=given(BILLS)).load()
+
+    assert [(forward.name, forward.listen) for forward in settings.forwards] == [("bills", None)]
+
+
+def test_the_flag_listen_places_the_port() -> None:
+    sources = ClientSources(connection_strings=given(ORDERS), listen=("127.0.0.2", 9))
+
+    assert sources.load().forwards[0].listen == ("127.0.0.2", 9)
+
+
+@pytest.mark.parametrize(
+    ("document", "message", "hint"),
+    [
+        ({"HybridConections": []}, "HybridConections: unknown key", "HybridConnections"),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "db:5432"}]},
+            r"\[0\].Target: unknown key",
+            "Listen",
+        ),
+        ({"HybridConnections": []}, "none is configured", "APP_CLIENT_CONNECTION_STRING"),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": 5432}]},
+            r"\[0\].Listen: must be a text",
+            "quotes",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "5432"}]},
+            r"\[0\].Listen: '5432' has no port",
+            "HOST:PORT",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "h:65536"}]},
+            r"\[0\].Listen: port 65536",
+            "HOST:PORT",
+        ),
+        (
+            {
+                "HybridConnections": [
+                    {"ConnectionString": ORDERS, "Listen": "127.0.0.1:5432"},
+                    {"ConnectionString": BILLS, "Listen": "127.0.0.1:5432"},
+                ]
+            },
+            "'bills': listens on 127.0.0.1:5432, and so does 'orders'",
+            "of its own",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ANONYMOUS}]},
+            "without a key its port cannot be read",
+            "--listen",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS.replace("sb:", "http:")}]},
+            r"HybridConnections\[0\].ConnectionString: Endpoint",
+            "sb://",
+        ),
+        (
+            {
+                "HybridConnections": [{"ConnectionString": ORDERS}],
+                "Settings": {"ConnectTimeoutSeconds": float("1e999")},
+            },
+            "Settings.ConnectTimeoutSeconds",
+            "",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_a_next_step_and_without_the_key(
+    tmp_path: Path, document: object, message: str, hint: str
+) -> None:
+    sources = from_file(tmp_path / "client.json", document)
+
+    with pytest.raises(InvalidSetting, match=message) as caught:
+        sources.load()
+
+    assert caught.value.hint
+    assert hint in caught.value.hint
+    assert KEY not in f"{caught.value} {caught.value.hint}"
+
+
+def test_port_0_may_stand_several_times(tmp_path: Path) -> None:
+    entry = {"ConnectionString": ORDERS, "Listen": "127.0.0.1:0"}
+
+    settings = from_file(tmp_path / "c.json", {"HybridConnections": [entry, entry]}).load()
+
+    assert len(settings.forwards) == 2
+
+
+def test_a_file_with_keys_that_others_can_read_gets_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = from_file(
+        tmp_path / "client.yaml", f'HybridConnections: [{{ConnectionString: "{ORDERS}"}}]'
+    )
+    (tmp_path / "client.yaml").chmod(0o640)
+
+    with caplog.at_level(logging.WARNING):
+        sources.load()
+
+    assert "other users can read it" in caplog.text
+    assert KEY not in caplog.text
