@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from hybridge.protocol import address, messages
 from hybridge.protocol.backoff import Backoff
-from hybridge.protocol.connection_string import ConnectionString, token_for
+from hybridge.protocol.connection_string import ConnectionString, parse, token_for
 from hybridge.protocol.errors import (
     ConnectionLost,
     EndpointNotFound,
@@ -31,7 +31,6 @@ from hybridge.protocol.errors import (
     UntrustedCertificate,
 )
 from hybridge.protocol.secret import Secret
-from hybridge.sender import with_path
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.timing import Timing
 from hybridge.transport.tls import TlsStream
@@ -85,7 +84,10 @@ class Listener:
         timing: Timing | None = None,
         token_lifetime_seconds: float = TOKEN_LIFETIME_SECONDS,
     ) -> None:
-        self.address = with_path(connection_string)
+        if isinstance(connection_string, str):
+            connection_string = parse(connection_string)
+        self.address = connection_string
+        self._path = connection_string.required_path()
         if self.address.is_anonymous:
             raise MalformedConnectionString(
                 "SharedAccessKeyName and SharedAccessKey are missing, and a listener needs them",
@@ -197,7 +199,7 @@ class Listener:
 
     async def _open(self) -> ClientConnection:
         target = self.address
-        url = address.listen_url(target.host, target.port, target.path or "", listener_id=self.id)
+        url = address.listen_url(target.host, target.port, self._path, listener_id=self.id)
         host, port = self._dialer.peer(target.host, target.port)
         try:
             return await open_control_channel(
@@ -307,16 +309,19 @@ class IncomingConnection:
             UntrustedCertificate: See `accept`.
             Unreachable: See `accept`.
         """
+        self.abandon()
+        self._wire = await self._dial()
+
+    async def _dial(self) -> TlsStream:
         dial = address.parse_url(self.address)
         if not address.may_follow(dial.host, self._dialer.host):
             raise MalformedAddress(
                 f"the relay named a rendezvous at {dial.host}, outside {self._dialer.host}",
                 hint="a relay names its own host or one beside it; do not trust this one",
             )
-        self.abandon()
         try:
             async with asyncio.timeout(self._timing.open_timeout_seconds):
-                self._wire = await self._dialer.dial(dial.host, dial.port)
+                return await self._dialer.dial(dial.host, dial.port)
         except TimeoutError as error:
             raise Unreachable(f"the rendezvous at {dial.host} did not answer in time") from error
 
@@ -354,10 +359,11 @@ class IncomingConnection:
             raise HandshakeRefused(101, "the relay took a rejection for an acceptance")
 
     async def _visit(self, url: str, subprotocols: tuple[str, ...]) -> WebSocketStream:
-        if self._wire is None or not _is_usable(self._wire):
-            await self.prepare()
         wire, self._wire = self._wire, None
-        assert wire is not None
+        if wire is None or not _is_usable(wire):
+            if wire is not None:
+                wire.abort()
+            wire = await self._dial()
         try:
             async with asyncio.timeout(self._timing.open_timeout_seconds):
                 return await open_websocket(

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from hybridge.protocol import address
 from hybridge.protocol.connection_string import ConnectionString, parse, token_for
-from hybridge.protocol.errors import MalformedConnectionString, Unreachable
+from hybridge.protocol.errors import Unreachable
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.timing import Timing
 from hybridge.transport.websocket import WebSocketStream, open_websocket
@@ -26,7 +26,7 @@ class Sender:
     """Opens connections through one hybrid connection; TLS sessions are resumed between them.
 
     Args:
-        connection_string: From a rule with Send, or without a key for an entity that asks for none.
+        connection_string: From a rule with Send; without a key where senders need none.
         ca: PEM file of further trusted authorities.
         connect_to: TCP address to dial instead of the namespace's.
         timing: Waits, in seconds.
@@ -44,7 +44,10 @@ class Sender:
         connect_to: tuple[str, int] | None = None,
         timing: Timing | None = None,
     ) -> None:
-        self.address = with_path(connection_string)
+        if isinstance(connection_string, str):
+            connection_string = parse(connection_string)
+        self.address = connection_string
+        self._path = connection_string.required_path()
         self._dialer = Dialer(self.address.host, ca=ca, connect_to=connect_to)
         self._timing = timing or Timing()
 
@@ -78,7 +81,7 @@ class Sender:
         url = address.connect_url(
             target.host,
             target.port,
-            target.path or "",
+            self._path,
             connection_id=connection_id or str(uuid.uuid4()),
             suffix=suffix,
             query=query,
@@ -109,27 +112,11 @@ class Sender:
             ) from error
 
 
-def with_path(connection_string: ConnectionString | str) -> ConnectionString:
-    """Read a connection string that must name its hybrid connection.
-
-    Raises:
-        MalformedConnectionString: It is none, or has no EntityPath.
-    """
-    if isinstance(connection_string, str):
-        connection_string = parse(connection_string)
-    if not connection_string.path:
-        raise MalformedConnectionString(
-            "EntityPath is missing, so it names no hybrid connection",
-            hint="use the connection string of the hybrid connection, or add ;EntityPath=<name>",
-        )
-    return connection_string
-
-
 class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - used as a function
     """Open one stream through a hybrid connection.
 
-    Await it for the stream, or enter it: ``async with connect(text) as stream``. Takes what `Sender`
-    and `Sender.connect` take, and raises what they raise.
+    Await it for the stream, or enter it: ``async with connect(text) as stream``. Takes what
+    `Sender` and `Sender.connect` take, and raises what they raise.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""."""
+"""The service: joins listeners and senders at a rendezvous."""

@@ -166,8 +166,8 @@ class ControlChannel:
         for frame in self._protocol.events_received():
             if self.closed.done():
                 break
-            assert isinstance(frame, Frame)
-            self._take(frame.opcode, bytes(frame.data), frame.fin)
+            if isinstance(frame, Frame):
+                self._take(frame.opcode, bytes(frame.data), frame.fin)
         self._flush()
         if self._protocol.state is not State.OPEN:
             self._end()

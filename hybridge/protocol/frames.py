@@ -1,8 +1,8 @@
-"""WebSocket frames as a stream: headers rewritten in place, masks, no reassembly (RFC 6455, section 5).
+"""WebSocket frames as a stream: headers rewritten in place, masks, no reassembly (RFC 6455, 5).
 
 Three users, one parser:
 
-- `Forwarder`: the relay. Masked frames in, unmasked frames out, each passed on before it is complete.
+- `Forwarder`: the relay. Masked frames in, unmasked out, each passed on before it is complete.
 - `PayloadReader`: our own ends. Unmasked frames in, places of payload in the buffer out.
 - `mask_frame` and `control_frame`: frames that our own ends send.
 

@@ -1,1 +1,1 @@
-"""."""
+"""Streams of bytes over TCP, TLS and WebSocket: the only shared I/O."""

@@ -27,8 +27,9 @@ async def accept_connections(
 ) -> None:
     """Run ``handle`` for each connection, in a task of its own, until cancelled.
 
-    Over ``max_connections`` nothing is accepted: the kernel's backlog makes the next ones wait. The
-    handler owns its socket. An exception that it lets through is logged and ends that connection only.
+    Over ``max_connections`` nothing is accepted: the kernel's backlog makes the next ones wait.
+    The handler owns its socket. An exception that it lets through is logged, and ends that
+    connection only.
     """
     room = asyncio.Semaphore(max_connections)
 

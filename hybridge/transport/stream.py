@@ -2,8 +2,8 @@
 
 A stream is driven in one of two ways, and the first use decides:
 
-- *pushed*: `attach` a `Receiver`, and it is called as things happen. Nothing is awaited between a read
-  and the write it leads to, so one read buffer serves the whole process. This is the hot path.
+- *pushed*: `attach` a `Receiver`, and it is called as things happen. Nothing is awaited between a
+  read and the write it leads to, so one read buffer serves the whole process. This is the hot path.
 - *awaited*: `receive`, `send`, `send_eof`. For tests, tools and applications.
 """
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from hybridge.protocol.errors import RelayError
 
 HEADROOM_BYTES = 14
-"""Writable bytes in front of the data that a `Receiver` is given: room for a WebSocket frame header."""
+"""Writable bytes in front of the data that a `Receiver` is given: room for a frame header."""
 
 MAX_INBOX_BYTES = 262_144
 """Most bytes that an awaited stream holds for its reader before it stops reading the socket."""
 
 
 class Receiver(Protocol):
-    """Is told what happens on a stream. Never called again after `ended` and `broken`, but for `drained`."""
+    """Is told what happens on a stream. After `ended` or `broken` only `drained` may follow."""
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Bytes arrived: ``buffer[start:end]``, valid until this call returns.
@@ -46,7 +46,7 @@ class Receiver(Protocol):
 class Stream:
     """A connection that carries bytes both ways, each way ending on its own.
 
-    Subclasses (`TcpStream`, `WebSocketStream`) give the pushed side; the awaited side below stands on it.
+    Subclasses (`TcpStream`, `WebSocketStream`) give the pushed side; the awaited side stands on it.
     """
 
     def __init__(self) -> None:
@@ -61,8 +61,9 @@ class Stream:
     def write(self, buffer: memoryview, start: int, end: int) -> None:
         """Send ``buffer[start:end]``; what the socket does not take at once is copied and held.
 
-        The `HEADROOM_BYTES` before ``start`` may be overwritten. Look at `is_blocked` afterwards and
-        stop feeding until `Receiver.drained`. After an error this does nothing: `Receiver.broken` tells.
+        The `HEADROOM_BYTES` before ``start`` may be overwritten. Look at `is_blocked` afterwards,
+        and stop feeding until `Receiver.drained`. After an error this does nothing, and
+        `Receiver.broken` tells.
         """
         raise AssertionError("a subclass implements this")
 
@@ -147,7 +148,7 @@ class Stream:
 
 
 class _Inbox:
-    """Turns pushed events into awaitable ones, holding at most `MAX_INBOX_BYTES` (and one read more)."""
+    """Turns pushed events into awaitable ones; holds `MAX_INBOX_BYTES` and one read at most."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

@@ -118,9 +118,8 @@ class SocketStream(Stream):
             if count < _TLS_RECORD_BYTES:
                 break
         receiver = self._receiver
-        assert receiver is not None
         try:
-            if filled:
+            if filled and receiver is not None:
                 receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
             if error is not None or is_end:
                 self._end_reading(error)

@@ -103,7 +103,7 @@ class ClientTls:
             tls.close()
             raise UntrustedCertificate(
                 f"the certificate of {host} is not trusted: {error.verify_message}",
-                hint="give the relay's ca.pem with --ca; a proxy that inspects TLS has a CA of its own",
+                hint="give the relay's ca.pem with --ca; an inspecting proxy has a CA of its own",
             ) from error
         except OSError as error:
             tls.close()

@@ -1,1 +1,1 @@
-"""."""
+"""What Azure Relay does, without I/O."""
