@@ -101,25 +101,31 @@ def read_private(path: Path) -> bytes | None:
         raise UnusableFile(
             path, f"cannot be read: {error.strerror}", hint="check its owner and permissions"
         ) from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnusableFile(path, "is not a file", hint="move it away")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise UnusableFile(
-                path,
-                f"holds keys and others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
-                hint=f"chmod 600 {path}; if somebody may have read it, delete it: "
-                "new keys are made",
-            )
-        if status.st_size > MAX_FILE_BYTES:
-            raise UnusableFile(path, "is too large to be ours", hint="move it away")
-        try:
+    try:
+        return _read_checked(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_checked(path: Path, descriptor: int) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableFile(path, "is not a file", hint="move it away")
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UnusableFile(
+            path,
+            f"holds keys and others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"chmod 600 {path}; if somebody may have read it, delete it: new keys are made",
+        )
+    if status.st_size > MAX_FILE_BYTES:
+        raise UnusableFile(path, "is too large to be ours", hint="move it away")
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read()
-        except OSError as error:
-            raise UnusableFile(
-                path, f"cannot be read: {error.strerror}", hint="check the disk"
-            ) from error
+    except OSError as error:
+        raise UnusableFile(
+            path, f"cannot be read: {error.strerror}", hint="check the disk"
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
