@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+from hybridge.protocol.errors import InvalidSetting
+
 logger = logging.getLogger(__name__)
 
 REPEAT_QUIET_SECONDS = 5.0
@@ -19,6 +21,10 @@ REPEAT_QUIET_SECONDS = 5.0
 
 MAX_REMEMBERED_ERRORS = 64
 """Different unhandled errors that the limiter tells apart."""
+
+EVENT_LOOP_VARIABLE = "HYBRIDGE_EVENT_LOOP"
+"""Environment variable that names the event loop: ``uvloop``, ``asyncio``, or nothing for uvloop
+where it is installed. For all three programs alike; meant for measuring and for finding faults."""
 
 
 class Lifetime:
@@ -41,24 +47,38 @@ def run(main: Callable[[Lifetime], Awaitable[None]]) -> int:
     """Run a program's ``main`` in a new event loop until it returns.
 
     SIGTERM and SIGINT ask it to end in order, a second one ends the process at once with exit
-    code 1. uvloop is used where it is installed.
+    code 1. uvloop is used where it is installed, unless `EVENT_LOOP_VARIABLE` says otherwise.
 
     Returns:
         The exit code 0.
 
     Raises:
+        InvalidSetting: `EVENT_LOOP_VARIABLE` names no event loop, or one that is not installed.
         RelayError: ``main`` failed; `run_command` turns that into two lines.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    choice = os.environ.get(EVENT_LOOP_VARIABLE, "").strip().lower()
+    with asyncio.Runner(loop_factory=_loop_factory(choice)) as runner:
         runner.run(_live(main))
     return 0
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if choice == "asyncio":
+        return None
+    if choice not in ("", "uvloop"):
+        raise InvalidSetting(
+            EVENT_LOOP_VARIABLE, f"{choice!r} is no event loop", hint="write asyncio or uvloop"
+        )
     try:
         import uvloop
     except ImportError:
-        return None
+        if not choice:
+            return None
+        raise InvalidSetting(
+            EVENT_LOOP_VARIABLE,
+            "uvloop is not installed",
+            hint="install hybridge[fast], or leave this variable out",
+        ) from None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 

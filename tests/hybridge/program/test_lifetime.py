@@ -11,7 +11,7 @@ import pytest
 
 from hybridge.program import lifetime
 from hybridge.program.lifetime import MAX_REMEMBERED_ERRORS, ErrorLimiter, Lifetime
-from hybridge.protocol.errors import Unreachable
+from hybridge.protocol.errors import InvalidSetting, Unreachable
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -115,3 +115,46 @@ async def test_what_the_limiter_remembers_is_bounded(caplog: pytest.LogCaptureFi
 
     assert len(caplog.records) == MAX_REMEMBERED_ERRORS * 2
     assert len(limiter._last) <= MAX_REMEMBERED_ERRORS
+
+
+@pytest.mark.parametrize(("choice", "module"), [("asyncio", "asyncio"), ("UVLOOP", "uvloop")])
+def test_the_environment_names_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, choice: str, module: str
+) -> None:
+    monkeypatch.setenv(lifetime.EVENT_LOOP_VARIABLE, choice)
+    seen: list[str] = []
+
+    async def main(life: Lifetime) -> None:
+        seen.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+
+    lifetime.run(main)
+
+    assert seen == [module]
+
+
+def test_an_event_loop_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lifetime.EVENT_LOOP_VARIABLE, "twisted")
+
+    async def main(life: Lifetime) -> None:
+        raise AssertionError("not reached")
+
+    with pytest.raises(InvalidSetting, match="'twisted' is no event loop"):
+        lifetime.run(main)
+
+
+def test_uvloop_that_is_wanted_and_absent_is_an_error_and_else_asyncio_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    seen: list[str] = []
+
+    async def main(life: Lifetime) -> None:
+        seen.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+
+    monkeypatch.delenv(lifetime.EVENT_LOOP_VARIABLE, raising=False)
+    lifetime.run(main)
+    monkeypatch.setenv(lifetime.EVENT_LOOP_VARIABLE, "uvloop")
+    with pytest.raises(InvalidSetting, match="uvloop is not installed"):
+        lifetime.run(main)
+
+    assert seen == ["asyncio"]
