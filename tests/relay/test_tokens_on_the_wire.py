@@ -366,8 +366,9 @@ async def test_a_listener_never_sees_a_token_of_the_relay(
 async def test_no_key_token_or_signature_is_ever_logged(
     relay: RunningRelay, peers: RelayPeers, asks: Asks, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # As the programs have it: below WARNING, websockets prints tokens.
+    caplog.set_level("WARNING", "websockets")
     caplog.set_level("DEBUG")
-    caplog.set_level("WARNING", "websockets")  # as the program has it: below, it prints tokens
     good, bad = sas_token(HC1), sas_token(HC1, key=WRONG_KEY)
     listen = relay.token(key_name="listenrule")
     renewed = sas_token(HC1, key_name="listenrule", key=SECOND_KEY)
