@@ -161,7 +161,7 @@ class ControlChannel:
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Take bytes from the listener."""
-        self._liveness.heard = True
+        self._liveness.heard_at = self._loop.time()
         self._protocol.receive_data(bytes(buffer[start:end]))
         for frame in self._protocol.events_received():
             if self.closed.done():

@@ -192,7 +192,7 @@ class Leg:
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Take frames, and pass them on."""
-        self._liveness.heard = True
+        self._liveness.heard_at = self._pair.loop.time()
         if self.has_closed:
             return  # After its Close a side has nothing more to say.
         try:

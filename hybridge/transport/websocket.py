@@ -350,7 +350,7 @@ class WebSocketStream(Stream):
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Take what was read from the wire."""
-        self._liveness.heard = True
+        self._liveness.heard_at = self._loop.time()
         try:
             spans = self._frames.feed(buffer, start, end)
         except ProtocolViolation as error:
