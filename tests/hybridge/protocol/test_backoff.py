@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridge.protocol.backoff import (
+    CAP_SECONDS,
+    EARLY_CAP_SECONDS,
+    EARLY_OUTAGE_SECONDS,
+    HEALTHY_AFTER_SECONDS,
+    Backoff,
+)
+
+
+def _bounds(_low: float, high: float) -> float:
+    return high
+
+
+def test_the_first_try_comes_at_once_and_the_bound_doubles_from_one_second() -> None:
+    backoff = Backoff(_bounds)
+
+    assert [backoff.next_delay(now) for now in (0, 1, 2, 4)] == [0, 1, 2, 2]
+
+
+def test_after_a_minute_of_outage_the_bound_goes_on_doubling_to_thirty_seconds() -> None:
+    backoff = Backoff(_bounds)
+    delays = [backoff.next_delay(now) for now in (0, 1, 2, 59.9)]
+
+    assert delays[-1] == EARLY_CAP_SECONDS
+    assert [backoff.next_delay(EARLY_OUTAGE_SECONDS + now) for now in range(4)] == [8, 16, 30, 30]
+
+
+def test_the_delay_is_drawn_between_zero_and_the_bound() -> None:
+    backoff = Backoff(lambda low, high: low + (high - low) / 4)
+    backoff.next_delay(0)
+
+    assert backoff.next_delay(0) == 0.25
+
+
+def test_a_thousand_delays_are_spread_within_their_bounds() -> None:
+    backoff = Backoff(random.Random(2).uniform)  # noqa: S311 - the same draws each time
+    delays: list[float] = []
+    late: list[float] = []
+    now = 0.0
+
+    backoff.next_delay(now)
+    for _ in range(1_000):
+        delay = backoff.next_delay(now)
+        (delays if now < EARLY_OUTAGE_SECONDS else late).append(delay)
+        now += delay
+
+    assert len(delays) + len(late) == 1_000
+    assert all(0 <= delay <= EARLY_CAP_SECONDS for delay in delays)
+    assert delays[0] <= 1
+    assert all(0 <= delay <= CAP_SECONDS for delay in late)
+    # Full jitter: also close to nothing, also close to all, and half on average.
+    assert min(late) < 1
+    assert max(late) > CAP_SECONDS - 1
+    assert 14 < sum(late) / len(late) < 16
+
+
+@given(st.lists(st.floats(0, 10_000), min_size=1, max_size=60))
+def test_it_never_gives_up_and_never_waits_longer_than_the_cap(times: list[float]) -> None:
+    backoff = Backoff(_bounds)
+    times.sort()
+
+    delays = [backoff.next_delay(now) for now in times]
+
+    assert delays[0] == 0
+    assert all(0 < delay <= CAP_SECONDS for delay in delays[1:])
+    assert all(first <= second for first, second in pairwise(delays))
+
+
+def test_health_of_thirty_seconds_starts_the_next_outage_afresh() -> None:
+    backoff = Backoff(_bounds)
+    for now in range(100):
+        backoff.next_delay(now)
+
+    backoff.worked(HEALTHY_AFTER_SECONDS)
+
+    assert [backoff.next_delay(now) for now in (200, 200, 201, 259)] == [0, 1, 2, 2]
+
+
+def test_a_connection_that_breaks_sooner_is_the_same_outage() -> None:
+    backoff = Backoff(_bounds)
+    for now in range(100):
+        backoff.next_delay(now)
+
+    backoff.worked(HEALTHY_AFTER_SECONDS - 0.1)
+
+    assert backoff.next_delay(100) == CAP_SECONDS
