@@ -122,7 +122,7 @@ class Demo:
         client = self._start_client(stack, folder)
         # Ended first: its sessions end with it, and then no program waits for a connection.
         stack.push(self._database)
-        self._connect(relay, agent, client)
+        self._connect(stack, relay, agent, client)
         self._query()
         self._compare()
         self.is_done = True
@@ -193,7 +193,7 @@ class Demo:
             listening = relay.wait_for_event("listening")
             self._relay_address = f"{listening.text('host')}:{listening.text('port')}"
             self._screen.note(
-                f"{self._relay_address}, TLS; hybrid connection {HYBRID_CONNECTION} for {target}"
+                f"TLS on {self._relay_address}, hybrid connection {HYBRID_CONNECTION} for {target}"
             )
         return relay
 
@@ -211,9 +211,11 @@ class Demo:
             agent.__enter__()
             agent.wait_for_event("online")
             self._screen.arrow(
-                "hcm", "relay", f"dials {self._relay_address}, TLS, a token of rule defaultListener"
+                "hcm",
+                "relay",
+                f"dials {self._relay_address}, TLS 1.2, with a token of defaultListener",
             )
-            self._screen.arrow("hcm", "relay", "control channel open: waits for senders")
+            self._screen.arrow("hcm", "relay", "control channel is open, waits for senders")
         return agent
 
     def _start_client(self, stack: ExitStack, folder: Path) -> Program:
@@ -234,7 +236,7 @@ class Demo:
             self._screen.note(f"{self._local[0]}:{self._local[1]} now leads to the database")
         return client
 
-    def _connect(self, relay: Program, agent: Program, client: Program) -> None:
+    def _connect(self, stack: ExitStack, relay: Program, agent: Program, client: Program) -> None:
         with self._screen.step("The application connects to the local port"):
             story = Story(self._screen, relay=relay, agent=agent, client=client)
             host, port = self._local
@@ -242,6 +244,7 @@ class Demo:
             story.begin()
             with _driver_errors("app-client", client, agent, relay):
                 self._application = psycopg.connect(self._database.dsn_at(host, port))
+            stack.callback(self._application.close)
             story.tell()
 
     def _query(self) -> None:
@@ -294,25 +297,34 @@ class Story:
 
     def tell(self) -> None:
         """Wait for each event of the connection, and show it."""
-        agent, client = self._agent, self._client
+        relay, agent, client = self._relay, self._agent, self._client
+        told = self._event(relay, "MessageSentToListener")
         accept = self._event(agent, "accept")
-        self._show(accept, "app-client", "relay", "dials, TLS, a token of rule defaultSender")
-        self._show(
-            accept, "relay", "hcm", f"accept, on the control channel, id {accept.text('id')}"
-        )
         connected = self._event(agent, "target_connected")
-        self._show(connected, "hcm", "PostgreSQL", f"connects to {connected.text('target')}")
-        opened = self._event(agent, "connection_opened")
-        self._show(opened, "hcm", "relay", "dials the rendezvous address: the two are joined")
-        joined = self._event(client, "connection_opened")
-        self._show(joined, "app", "PostgreSQL", "bytes flow, both ways")
+        joined = self._event(relay, "SenderListenerConnectionEstablished")
+        opened = self._event(client, "connection_opened")
+        self._show(
+            (told, "app-client", "relay", "dials, TLS 1.2, with a token of defaultSender"),
+            (accept, "relay", "hcm", f"accept, by the control channel: {_short(accept)}"),
+            (connected, "hcm", "PostgreSQL", f"dials {connected.text('target')}"),
+            (joined, "hcm", "relay", "dials the rendezvous address: joined"),
+            (opened, "app", "PostgreSQL", "bytes flow, both ways"),
+        )
 
     def _event(self, program: Program, name: str) -> Event:
         return program.wait_for_event(name, since=self._since[program])
 
-    def _show(self, event: Event, source: str, target: str, text: str) -> None:
-        milliseconds = max(0.0, (event.time - self._began_at) * 1_000)
-        self._screen.arrow(source, target, text, at=f"{milliseconds:.0f} ms")
+    def _show(self, *lines: tuple[Event, str, str, str]) -> None:
+        # A program logs what it has done, and the next one may be faster with its own line: no
+        # event is later than what it caused.
+        times = [event.time for event, *_ in lines]
+        for index, (_, source, target, text) in enumerate(lines):
+            milliseconds = max(0.0, (min(times[index:]) - self._began_at) * 1_000)
+            self._screen.arrow(source, target, text, at=f"{milliseconds:.0f} ms")
+
+
+def _short(event: Event) -> str:
+    return f"connection {event.text('id')[:8]}"
 
 
 def _connection_string(folder: Path, rule: str) -> str:
@@ -356,7 +368,7 @@ def _show_last_lines(lines: tuple[str, ...]) -> None:
             fields = json.loads(line)
             if isinstance(fields, dict) and "message" in fields:
                 told = [fields.get("program"), fields.get("level"), fields["message"]]
-                told += [fields[name] for name in ("error", "hint") if fields.get(name)]
+                told += [fields[name] for name in ("error", "hint", "exc_info") if fields.get(name)]
                 line = " | ".join(str(part) for part in told if part)
         sys.stderr.write(f"{INDENT}{line}\n")
 

@@ -26,7 +26,7 @@ KEPT_LINES = 2_000
 SHOWN_LINES = 12
 """How many of them an error shows."""
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
 """How long a process may take to end after it was asked to, before it is killed."""
 
 T = TypeVar("T")
@@ -183,7 +183,8 @@ class Process:
             if reader is not None:
                 reader.join(timeout=STOP_SECONDS)
             problem = f"{problem} (exit code {process.returncode})"
-        return ProcessFailed(f"{self.name}: {problem}", last_lines=self.last_lines)
+        hint = "its last lines stand above" if self.last_lines else ""
+        return ProcessFailed(f"{self.name}: {problem}", last_lines=self.last_lines, hint=hint)
 
     def terminate(self) -> None:
         """Ask it to end, and return at once; `stop` waits."""
