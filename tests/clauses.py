@@ -1,0 +1,137 @@
+"""Which test checks which clause: fills the last column of docs/protocol.md.
+
+    python -m tests.clauses            which clauses have no test yet
+    python -m tests.clauses 71         the tests of clause 71
+    python -m tests.clauses --write    bring the column up to date
+
+The tests are read, not imported: a marker is ``@pytest.mark.clause(71)`` on a function or a class, or
+the same inside ``pytest.param(..., marks=...)``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOCOL = ROOT / "docs" / "protocol.md"
+
+CLAUSES = range(1, 132)
+"""All clauses of the checklist."""
+
+NOT_YET = frozenset({16, 37, 38, *range(91, 124), 125, *range(127, 132)})
+"""Those that need relayed HTTP, the management API or azbridge: not in this version."""
+
+REQUIRED = tuple(number for number in CLAUSES if number not in NOT_YET)
+"""Those that a test must name."""
+
+MAX_SHOWN = 2
+"""Tests that the table names; the rest is counted."""
+
+_ROW = re.compile(r"^\| (\d+) \|(.*)\|([^|]*)\|$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NamedTest:
+    """A test, where it stands, and what it says of itself."""
+
+    path: str
+    line: int
+    name: str
+
+    @property
+    def sentence(self) -> str:
+        return self.name.removeprefix("test_").replace("_", " ")
+
+
+def tests_by_clause(folder: Path = ROOT / "tests") -> dict[int, list[NamedTest]]:
+    """Read the markers of all tests."""
+    found: dict[int, list[NamedTest]] = {}
+    for path in sorted(folder.rglob("test_*.py")):
+        shown = path.relative_to(ROOT).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function, numbers in _marked_functions(tree.body, inherited=_module_marks(tree)):
+            test = NamedTest(shown, function.lineno, function.name)
+            for number in sorted(numbers):
+                found.setdefault(number, []).append(test)
+    return found
+
+
+def _marked_functions(
+    body: list[ast.stmt], *, inherited: set[int]
+) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, set[int]]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            marks = inherited | _marks(node.decorator_list)
+            yield from _marked_functions(node.body, inherited=marks)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("test"):
+                yield node, inherited | _marks(node.decorator_list)
+
+
+def _module_marks(tree: ast.Module) -> set[int]:
+    return {
+        number
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(name, ast.Name) and name.id == "pytestmark" for name in node.targets)
+        for number in _marks([node.value])
+    }
+
+
+def _marks(nodes: list[ast.expr]) -> set[int]:
+    return {
+        argument.value
+        for node in nodes
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "clause"
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, int)
+    }
+
+
+def cell(number: int, tests: list[NamedTest]) -> str:
+    """Give the table's last cell for a clause."""
+    if not tests:
+        return "" if number in REQUIRED else "not yet"
+    shown = [f"[{test.sentence}](../{test.path})" for test in tests[:MAX_SHOWN]]
+    more = len(tests) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def with_tests(text: str, found: dict[int, list[NamedTest]]) -> str:
+    """Give the protocol's page with the column filled in."""
+    lines = []
+    for line in text.splitlines():
+        row = _ROW.match(line)
+        if row is not None:
+            number = int(row[1])
+            filled = cell(number, found.get(number, []))
+            line = f"| {number} |{row[2]}| {filled} |" if filled else f"| {number} |{row[2]}| |"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    found = tests_by_clause()
+    if arguments == ["--write"]:
+        text = PROTOCOL.read_text(encoding="utf-8")
+        PROTOCOL.write_text(with_tests(text, found), encoding="utf-8")
+    elif arguments:
+        for number in map(int, arguments):
+            for test in found.get(number, []):
+                sys.stdout.write(f"{number}  {test.path}:{test.line}  {test.sentence}\n")
+    missing = [number for number in REQUIRED if number not in found]
+    if missing:
+        sys.stderr.write(f"no test names these clauses: {', '.join(map(str, missing))}\n")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
