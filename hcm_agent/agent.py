@@ -56,11 +56,6 @@ class Agent:
         finally:
             self._ready_file.remove()
 
-    @property
-    def hybrid_connections(self) -> list[HybridConnection]:
-        """What is being served, in the order of the settings."""
-        return [self._serving[entry] for entry in self._settings.hybrid_connections]
-
     def _serve(self, settings: AgentSettings, group: asyncio.TaskGroup) -> None:
         """Start what is new, retire what is gone, and leave the rest alone."""
         self._settings = settings
