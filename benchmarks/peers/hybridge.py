@@ -1,0 +1,118 @@
+"""Relay, agent and client as a user runs them: tokens, random masks, pings, logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.load import Address
+from benchmarks.meter import Meter
+from benchmarks.peers import PeerMissing, Running
+from devstack.processes import Process
+from hybridge.program.lifetime import EVENT_LOOP_VARIABLE
+
+HYBRID_CONNECTION = "bench"
+START_SECONDS = 30.0
+_OUR_VARIABLES = ("HYBRIDGE_", "HCM_", "APP_CLIENT_")
+
+
+class Hybridge:
+    """The three programs, each a process.
+
+    Args:
+        event_loop: ``asyncio`` or ``uvloop``.
+    """
+
+    def __init__(self, event_loop: str) -> None:
+        self._event_loop = event_loop
+        self.name = f"hybridge-{event_loop}"
+        self.label = f"Hybridge ({event_loop})"
+
+    def prepare(self) -> str:
+        if self._event_loop == "asyncio":
+            return ""
+        try:
+            return f"uvloop {version('uvloop')}"
+        except PackageNotFoundError:
+            raise PeerMissing("uvloop is not installed: pip install 'hybridge[fast]'") from None
+
+    @contextmanager
+    def run(self, target: Address) -> Iterator[Running]:
+        """Start the three programs, and wait until they are ready."""
+        with ExitStack() as stack:
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="hybridge-bench-"))
+            )
+            relay = stack.enter_context(
+                self._program(
+                    "relay",
+                    "--hybrid-connection",
+                    f"{HYBRID_CONNECTION}={target[0]}:{target[1]}",
+                    settings={
+                        "HYBRIDGE_RELAY_PORT": "0",
+                        "HYBRIDGE_RELAY_ADMIN_PORT": "0",
+                        "HYBRIDGE_RELAY_STATE_DIR": str(folder / "state"),
+                        "HYBRIDGE_RELAY_SHARE_DIR": str(folder / "share"),
+                    },
+                )
+            )
+            _event(relay, "listening")
+            agent = stack.enter_context(
+                self._program(
+                    "hcm_agent",
+                    "run",
+                    settings={
+                        "HCM_CONNECTION_STRING": _connection_string(folder, "defaultListener"),
+                        "HCM_CA": str(folder / "share" / "ca.pem"),
+                    },
+                )
+            )
+            _event(agent, "online")
+            client = stack.enter_context(
+                self._program(
+                    "app_client",
+                    "forward",
+                    settings={
+                        "APP_CLIENT_CONNECTION_STRING": _connection_string(folder, "defaultSender"),
+                        "APP_CLIENT_CA": str(folder / "share" / "ca.pem"),
+                        "APP_CLIENT_LISTEN": "127.0.0.1:0",
+                    },
+                )
+            )
+            listening = _event(client, "listening")
+            pids = {"relay": relay.pid, "agent": agent.pid, "client": client.pid}
+            address = (str(listening["host"]), int(str(listening["port"])))
+            yield Running(address=address, meter=Meter(pids), processes=(relay, agent, client))
+
+    def _program(self, module: str, *arguments: str, settings: Mapping[str, str]) -> Process:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(_OUR_VARIABLES)
+        }
+        return Process(
+            module,
+            [sys.executable, "-P", "-m", module, *arguments, "--log-format", "json"],
+            environment={**inherited, EVENT_LOOP_VARIABLE: self._event_loop, **settings},
+        )
+
+
+def _event(process: Process, name: str) -> Mapping[str, object]:
+    def find(line: str) -> Mapping[str, object] | None:
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            return None
+        is_it = isinstance(fields, dict) and fields.get("event") == name
+        return fields if is_it else None
+
+    return process.wait_for(f"the event {name!r}", find, timeout_seconds=START_SECONDS)
+
+
+def _connection_string(folder: Path, rule: str) -> str:
+    (path,) = (folder / "share").glob(f"*.{HYBRID_CONNECTION}.{rule}.*")
+    return path.read_text(encoding="utf-8").strip()
