@@ -195,8 +195,8 @@ def healthcheck(context: click.Context, /, **_: object) -> None:
     )
     try:
         connection.request("GET", "/health")
-        response = connection.getresponse()
-        body = response.read(1_024).decode(errors="replace")
+        with connection.getresponse() as response:
+            body = response.read(1_024).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(
             f"no answer from http://{where}/health: {error}", hint="is the relay running?"

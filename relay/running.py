@@ -49,7 +49,6 @@ def run_relay(sources: Sources, loaded: Configuration) -> int:
     """
     settings = loaded.settings
     room = raise_descriptor_limit(descriptors_per_connection=DESCRIPTORS_PER_CONNECTION)
-    logger.info("room for %d connections", room, extra={"event": "limits", "max_connections": room})
     with ExitStack() as opened:
         sockets = open_sockets(settings.host, settings.port, flag="--port")
         for sock in sockets:
@@ -60,6 +59,9 @@ def run_relay(sources: Sources, loaded: Configuration) -> int:
         run = _Run(sources, loaded, port=bound_address(sockets[0])[1], room=room)
         certificate = run.certificate(loaded)
         run.share(loaded.namespaces)
+        logger.info(
+            "room for %d connections", room, extra={"event": "limits", "max_connections": room}
+        )
         return lifetime.run(lambda life: run.main(life, certificate, sockets, admin_sockets))
 
 
@@ -144,9 +146,12 @@ class _Run:
             loaded = configuration.load(self._sources, now=time.time(), previous=self._namespaces)
             service.replace(loaded.namespaces, self.certificate(loaded))
         except RelayError as error:
-            logger.error("reload failed, the old configuration stays: %s", one_line(str(error)))
-            if error.hint:
-                logger.error("hint: %s", one_line(error.hint))
+            # As on the command line: what is wrong, and what to try next.
+            logger.error(
+                "reload refused, the old configuration stays: %s",
+                one_line(str(error)),
+                extra={"event": "reload_refused", "hint": one_line(error.hint)},
+            )
             return
         self._namespaces = loaded.namespaces
         logger.info("configuration reloaded", extra={"event": "reloaded"})
