@@ -6,7 +6,7 @@ import asyncio
 import functools
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,9 +133,12 @@ async def running_relay(
         settings or RelaySettings(drain_seconds=0.0), namespaces or (namespace(),), (cert, key)
     )
     lifetime = Lifetime()
-    async with asyncio.TaskGroup() as tasks:
-        served = tasks.create_task(service.serve(sockets, lifetime), name="relay under test")
-        yield RunningRelay(
-            service=service, port=bound_address(sockets[0])[1], lifetime=lifetime, served=served
-        )
-        lifetime.stopping.set()
+    with ExitStack() as opened:
+        for sock in sockets:
+            opened.callback(sock.close)
+        async with asyncio.TaskGroup() as tasks:
+            served = tasks.create_task(service.serve(sockets, lifetime), name="relay under test")
+            yield RunningRelay(
+                service=service, port=bound_address(sockets[0])[1], lifetime=lifetime, served=served
+            )
+            lifetime.stopping.set()

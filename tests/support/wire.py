@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.raw import RawPeer, RelayPeers
+from tests.support.raw import PING, PONG, RawPeer, RelayPeers, frame
 from tests.support.relay import KEY, LAST_EXPIRY
 
 TRACKED = re.compile(
@@ -55,18 +55,34 @@ async def address_for(
 
 
 class Clock:
-    """Unix time that begins at a chosen moment, goes at its own pace, and can be moved on.
+    """A wall clock that stands still until it is moved, put in place of the relay's own.
 
-    It stands for the wall clock in the relay's modules, so that a token expires when a test wants.
+    Timers go on as ever: one that fires before its time by this clock is set again.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, *modules: str) -> None:
-        self._offset = time.time() - time.monotonic()
+        self.now = time.time()
         for module in modules:
             patch.setattr(f"{module}.time", self)
 
     def time(self) -> float:
-        return time.monotonic() + self._offset
+        return self.now
 
-    def move_to(self, now: float) -> None:
-        self._offset = now - time.monotonic()
+
+async def listener_count(peers: RelayPeers, token: str, path: str = "hc1") -> int:
+    """Ask the relay how many listeners are online, as management does (section 9.1)."""
+    headers = [("X-PROCESS-AT", "ServiceBus"), ("Authorization", token)]
+    target = f"/{path}?api-version=2016-07"
+    async with await peers.dial() as peer:
+        await peer.send(http_request(target, peers.host, *headers))
+        answer = await peer.answer()
+    found = re.search(rb"<ListenerCount>(\d+)</ListenerCount>", answer.body)
+    assert found is not None, answer
+    return int(found[1])
+
+
+async def is_alive(control_channel: RawPeer) -> bool:
+    """Whether a control channel answers a ping, and has said nothing else before."""
+    await control_channel.send(frame(PING, b"still there?"))
+    answer = await control_channel.frame()
+    return (answer.opcode, answer.payload) == (PONG, b"still there?")
