@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from hybridge.protocol import address, http_headers
 from hybridge.protocol.address import Action, Target
@@ -39,7 +40,7 @@ from relay.request_head import MAX_HEAD_BYTES, RequestHead, parse_head
 from relay.responses import response
 from relay.settings import RelaySettings
 from relay.visit import Visit
-from relay.websocket_relay import WebSocketRelay
+from relay.websocket_relay import Rest, WebSocketRelay
 
 _logger = logging.getLogger(__name__)
 
@@ -113,8 +114,12 @@ class Gateway:
             return
         try:
             visit = await self._first_request(wire, remote)
-            if visit is not None:
-                await self._open_door(visit)
+            if visit is None:
+                return
+            rest = await self._open_door(visit)
+            del visit
+            if rest is not None:
+                await rest()
         finally:
             wire.abort()
 
@@ -214,10 +219,10 @@ class Gateway:
 
     # --- doors --------------------------------------------------------------------------------
 
-    async def _open_door(self, visit: Visit) -> None:
+    async def _open_door(self, visit: Visit) -> Rest | None:
         if not visit.target.is_websocket_path:
             await self._serve_http(visit)
-            return
+            return None
         try:
             if not visit.head.wants_websocket:
                 raise MalformedRequest(ONLY_WEBSOCKET)
@@ -225,14 +230,15 @@ class Gateway:
                 case Action.LISTEN:
                     await self._serve_listener(visit)
                 case Action.CONNECT:
-                    await self._serve_sender(visit)
+                    return await self._serve_sender(visit)
                 case Action.ACCEPT | Action.REQUEST:
                     found = visit.namespace.find(visit.target.segments)
                     entity = _entity(visit.namespace, found[0].name) if found else ""
-                    await self.websockets.meet(visit, entity=entity)
+                    return await self.websockets.meet(visit, entity=entity)
         except RelayError as error:
             self._log_refusal(visit, error)
             await visit.refuse_for(error)
+        return None
 
     def _log_refusal(self, visit: Visit, error: RelayError) -> None:
         event = (
@@ -252,7 +258,7 @@ class Gateway:
         connection, grant = self._admit(visit, Claim.LISTEN, self._websocket_token(visit))
         accept = visit.websocket_accept()
         entity = _entity(visit.namespace, connection.name)
-        with self._counted(visit.namespace):
+        with self._counted(visit.namespace.name):
             delay = self._settings.listen_handshake_delay_seconds
             if delay:
                 await asyncio.sleep(delay)
@@ -301,12 +307,17 @@ class Gateway:
             now=time.time(),
         )
 
-    async def _serve_sender(self, visit: Visit) -> None:
+    async def _serve_sender(self, visit: Visit) -> Rest | None:
         connection, _ = self._admit(visit, Claim.SEND, self._websocket_token(visit))
         accept = visit.websocket_accept()
-        with self._counted(visit.namespace):
+        with self._counted(visit.namespace.name):
             entity = _entity(visit.namespace, connection.name)
-            await self.websockets.relay(visit, accept, entity=entity)
+            rest = await self.websockets.relay(visit, accept, entity=entity)
+        return None if rest is None else partial(self._count_while, visit.namespace.name, rest)
+
+    async def _count_while(self, namespace: str, rest: Rest) -> None:
+        with self._counted(namespace):
+            await rest()
 
     def _websocket_token(self, visit: Visit) -> str | None:
         return http_headers.token_of_websocket(visit.head.headers, visit.target.parameters)
@@ -332,18 +343,18 @@ class Gateway:
         return found[0], grant
 
     @contextmanager
-    def _counted(self, namespace: Namespace) -> Iterator[None]:
+    def _counted(self, namespace: str) -> Iterator[None]:
         limit = self._settings.max_connections
-        if self._connections[namespace.name] >= limit:
+        if self._connections[namespace] >= limit:
             raise QuotaExceeded(
                 f"QuotaExceeded: The maximum number of connections ({limit}) is open.",
                 hint="close connections, or raise MaxConnections",
             )
-        self._connections[namespace.name] += 1
+        self._connections[namespace] += 1
         try:
             yield
         finally:
-            self._connections[namespace.name] -= 1
+            self._connections[namespace] -= 1
 
     # --- plain HTTP ---------------------------------------------------------------------------
 

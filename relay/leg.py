@@ -85,6 +85,10 @@ class Pair:
             if not self.finished.done():
                 self.finished.set_result(None)
 
+    async def wait_finished(self) -> None:
+        """Return when both streams are let go."""
+        await self.finished
+
     def abort(self, why: str) -> None:
         """Break both legs, without a Close."""
         if not self.over.done():

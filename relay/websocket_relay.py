@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from hybridge.protocol import http_headers
 from hybridge.protocol.errors import RelayError
@@ -33,6 +35,9 @@ from relay.settings import RelaySettings
 from relay.visit import Visit
 
 _logger = logging.getLogger(__name__)
+
+Rest = Callable[[], Awaitable[None]]
+"""What is left to do for a request once it has been answered."""
 
 MAX_EARLY_BYTES = 262_144
 """Bytes that a side may send before it is joined; then it is not read until it is."""
@@ -146,13 +151,19 @@ class WebSocketRelay:
         """Senders that wait for a listener now."""
         return len(self._waiting)
 
-    async def relay(self, visit: Visit, accept: list[tuple[str, str]], *, entity: str) -> None:
-        """Serve a sender whose token has been checked, until its connection is over.
+    async def relay(
+        self, visit: Visit, accept: list[tuple[str, str]], *, entity: str
+    ) -> Rest | None:
+        """Serve a sender whose token has been checked, until it is joined, refused or gone.
 
         Args:
             visit: The sender's handshake.
             accept: Headers of its 101.
             entity: Namespace and hybrid connection, as the directory knows them.
+
+        Returns:
+            What to do until the connection is over, where it was joined. It does not hold on to the
+            handshake, which is of no use any more and would stay in memory.
         """
         sender = WaitingSender(visit, accept, entity=entity, settings=self._settings)
         try:
@@ -164,16 +175,19 @@ class WebSocketRelay:
                 extra={"event": "sender_refused", "id": visit.tracking_id, "status": error.status},
             )
             await visit.refuse_for(error)
-            return
+            return None
         if isinstance(outcome, RefuseSender):
             await self._refuse(visit, outcome)
         elif outcome is not None:
-            await self._carry(sender, outcome, entity)
+            return partial(
+                self._carry, outcome, sender.rendezvous, visit.tracking_id, sender.entity
+            )
         else:
             _logger.info(
                 "a sender left before it was joined",
                 extra={"event": "SenderConnectionClosed", "id": visit.tracking_id},
             )
+        return None
 
     async def _wait(self, sender: WaitingSender, entity: str) -> Pair | RefuseSender | None:
         visit = sender.visit
@@ -227,8 +241,10 @@ class WebSocketRelay:
         reason = refusal.reason if refusal.is_verbatim else visit.reason(refusal.reason)
         await visit.refuse(refusal.status, reason)
 
-    async def _carry(self, sender: WaitingSender, pair: Pair, entity: str) -> None:
-        labels = {"id": sender.visit.tracking_id, "hybrid_connection": entity}
+    async def _carry(
+        self, pair: Pair, rendezvous: Rendezvous, tracking_id: str, entity: str
+    ) -> None:
+        labels = {"id": tracking_id, "hybrid_connection": entity}
         _logger.info(
             "joined a sender and a listener",
             extra={"event": "SenderListenerConnectionEstablished", **labels},
@@ -241,7 +257,7 @@ class WebSocketRelay:
             self._pairs.discard(pair)
             if not self._pairs:
                 self._idle.set()
-            sender.handle(PairEnded())
+            rendezvous.handle(PairEnded())
             _logger.info(
                 "a connection ended: %s",
                 pair.why,
@@ -254,8 +270,11 @@ class WebSocketRelay:
                 },
             )
 
-    async def meet(self, visit: Visit, *, entity: str) -> None:
-        """Serve a listener that opened a rendezvous address, until the connection is over.
+    async def meet(self, visit: Visit, *, entity: str) -> Rest | None:
+        """Serve a listener that opened a rendezvous address.
+
+        Returns:
+            What to do until the connection is over, where it was joined.
 
         Raises:
             MalformedRequest: It is no WebSocket handshake; the address stays good.
@@ -265,7 +284,7 @@ class WebSocketRelay:
         if sender is None or sender.entity != entity:
             # Unknown, used and late look alike; so does an address of another hybrid connection.
             await visit.refuse(self._settings.unknown_rendezvous_status, visit.reason(UNKNOWN))
-            return
+            return None
         accept = visit.websocket_accept()
         rejection = visit.target.rejection
         event: Event
@@ -277,10 +296,10 @@ class WebSocketRelay:
         self._waiting.remove(secret)
         for action in sender.handle(event):
             if isinstance(action, Join):
-                pair = sender.join(visit, accept, action.subprotocol)
-                await pair.finished
-            elif isinstance(action, DismissListener):
+                return sender.join(visit, accept, action.subprotocol).wait_finished
+            if isinstance(action, DismissListener):
                 await visit.refuse(action.status, visit.reason(action.reason))
+        return None
 
     def stop(self) -> None:
         """Take no new sender, and refuse those that wait."""

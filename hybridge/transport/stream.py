@@ -25,7 +25,10 @@ MAX_INBOX_BYTES = 262_144
 
 
 class Receiver(Protocol):
-    """Is told what happens on a stream. After `ended` or `broken` only `drained` may follow."""
+    """Is told what happens on a stream, while it is not paused.
+
+    After `ended` no data follows, but `drained` or `broken` may; after `broken` nothing does.
+    """
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Bytes arrived: ``buffer[start:end]``, valid until this call returns.
@@ -46,7 +49,7 @@ class Receiver(Protocol):
 class Stream:
     """A connection that carries bytes both ways, each way ending on its own.
 
-    Subclasses (`TcpStream`, `WebSocketStream`) give the pushed side; the awaited side stands on it.
+    Subclasses (`Wire`, `WebSocketStream`) give the pushed side; the awaited side stands on it.
     """
 
     def __init__(self) -> None:
@@ -147,6 +150,55 @@ class Stream:
             self.abort()
 
 
+class Wire(Stream):
+    """A TCP or TLS connection: what a WebSocket stands on, and what agent and client relay.
+
+    Its receiver may be exchanged: `attach` again. Subclasses watch a socket themselves
+    (`SocketStream`), or leave that to a loop that can do no other (`LoopStream`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        """The event loop that drives it."""
+
+    def send_now(self, data: bytes) -> None:
+        """Send ``data``; what the socket does not take at once is held, without a copy."""
+        raise AssertionError("a subclass implements this")
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes are held back because the peer does not take them."""
+        raise AssertionError("a subclass implements this")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is still ours: neither closed nor told to be broken."""
+        raise AssertionError("a subclass implements this")
+
+    def has_input(self) -> bool:
+        """Whether bytes, an end or an error wait while nothing is being read."""
+        raise AssertionError("a subclass implements this")
+
+    async def close(self, *, stall_seconds: float = 600.0) -> None:
+        """Write what is held, end in order, and wait shortly for the peer's own end.
+
+        Where that is cancelled before all was written, the connection breaks instead.
+
+        Args:
+            stall_seconds: A peer that takes nothing for this long is given up.
+        """
+        raise AssertionError("a subclass implements this")
+
+
+def replay(receiver: Receiver, data: bytes) -> None:
+    """Give a receiver bytes that were read before."""
+    if data:
+        room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
+        room[HEADROOM_BYTES:] = data
+        receiver.data(room, HEADROOM_BYTES, HEADROOM_BYTES + len(data))
+
+
 class _Inbox:
     """Turns pushed events into awaitable ones; holds `MAX_INBOX_BYTES` and one read at most."""
 
@@ -184,10 +236,10 @@ class _Inbox:
 
     async def take(self) -> bytes:
         while not self._chunks:
-            if self._error is not None:
-                raise self._error
             if self._ended:
                 return b""
+            if self._error is not None:
+                raise self._error
             self._changed.clear()
             await self._changed.wait()
         data = b"".join(self._chunks)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import socket
-import struct
-from collections import deque
 from collections.abc import Sequence
 
 import aiohappyeyeballs
@@ -25,18 +22,22 @@ from hybridge.protocol.errors import (
     TargetTimedOut,
     Unreachable,
 )
-from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Stream
+from hybridge.transport.loop_stream import LoopStream, open_loop_stream
+from hybridge.transport.readiness import has_readiness
+from hybridge.transport.sockets import (
+    LINGER_SECONDS,
+    MAX_LINGER_BYTES,
+    describe,
+    has_input,
+    reset_on_close,
+    set_no_delay,
+)
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
 
 _logger = logging.getLogger(__name__)
 
 READ_BYTES = 4 * 65_528
 """Most bytes of one read: four frames that, with their headers of 8 bytes, fill TLS records."""
-
-LINGER_SECONDS = 2.0
-"""How long an orderly close waits for the peer's own end."""
-
-MAX_LINGER_BYTES = 1_048_576
-"""Most bytes that an orderly close reads and throws away while it waits."""
 
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long the next address of a name waits for the one before it (RFC 8305)."""
@@ -47,10 +48,8 @@ _TLS_RECORD_BYTES = 16_384
 _read_buffer = memoryview(bytearray(HEADROOM_BYTES + READ_BYTES))
 _read_target = _read_buffer[HEADROOM_BYTES:]
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-
-class SocketStream(Stream):
+class SocketStream(Wire):
     """A connected socket. Events come to the attached `Receiver`, which may be exchanged.
 
     Bytes that the kernel does not take are copied and held; there are never more than what one call
@@ -59,18 +58,19 @@ class SocketStream(Stream):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
-        self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._fd = sock.fileno()
         self._receiver: Receiver | None = None
-        self._held: deque[memoryview] = deque()
+        self._held: list[memoryview] = []
         self._reads = False
         self._writes = False
         self._eof_wanted = False
         self._read_over = False
+        self._read_error: OSError | None = None
         self._write_error: OSError | None = None
         self._is_open = True
         self._flushed: asyncio.Future[None] | None = None
+        self._lingering: asyncio.Future[None] | None = None
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -86,24 +86,24 @@ class SocketStream(Stream):
         if self._reads:
             self._reads = False
             if self._is_open:
-                self._loop.remove_reader(self._fd)
+                self.loop.remove_reader(self._fd)
 
     def resume(self) -> None:
         """Read again, beginning with what is decrypted already and no selector can see."""
-        if self._reads or self._read_over or not self._is_open:
+        if self._reads or self._read_over or not self._is_open or self._lingering is not None:
             return
         self._reads = True
-        self._loop.add_reader(self._fd, self._on_readable)
+        self.loop.add_reader(self._fd, self._on_readable)
         if self._pending():
-            self._loop.call_soon(self._on_readable)
+            self.loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
         if not self._reads:
             return
         filled = 0
-        error: OSError | None = None
+        error = self._read_error
         is_end = False
-        while filled < READ_BYTES:
+        while error is None and filled < READ_BYTES:
             try:
                 count = self._read(_read_target[filled:])
             except (BlockingIOError, InterruptedError):
@@ -121,10 +121,14 @@ class SocketStream(Stream):
         try:
             if filled and receiver is not None:
                 receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+            # An error is told once by the socket, an end again and again.
+            self._read_error = error
+            if not self._reads:
+                return  # Paused by the receiver, which may have been exchanged until it resumes.
             if error is not None or is_end:
                 self._end_reading(error)
-            elif filled == READ_BYTES and self._reads and self._pending():
-                self._loop.call_soon(self._on_readable)
+            elif filled == READ_BYTES and self._pending():
+                self.loop.call_soon(self._on_readable)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
             _logger.exception("error while handling data of a connection")
@@ -133,7 +137,6 @@ class SocketStream(Stream):
     def _end_reading(self, error: OSError | None) -> None:
         if not self._is_open:
             return
-        # Where the receiver paused us just now, the news still belongs to it: it cannot get worse.
         self.pause()
         self._read_over = True
         error = error or self._write_error
@@ -143,7 +146,7 @@ class SocketStream(Stream):
         if error is None:
             receiver.ended()
         else:
-            self._lost(_describe(error))
+            self._lost(describe(error))
 
     def _read(self, target: memoryview) -> int:
         return self._sock.recv_into(target)
@@ -153,9 +156,7 @@ class SocketStream(Stream):
 
     def has_input(self) -> bool:
         """Whether bytes, an end or an error wait on a socket that is not being read."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        return bool(poller.poll(0))
+        return has_input(self._fd)
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class SocketStream(Stream):
         self._held.append(rest)
         if not self._writes:
             self._writes = True
-            self._loop.add_writer(self._fd, self._on_writable)
+            self.loop.add_writer(self._fd, self._on_writable)
 
     def _push(self, view: memoryview) -> int:
         """Offer bytes to the socket; give how many it took. After an error, it takes all."""
@@ -214,7 +215,7 @@ class SocketStream(Stream):
             if sent < len(view):
                 held[0] = view[sent:]
                 return
-            held.popleft()
+            del held[0]
         self._stop_writing()
         if self._eof_wanted:
             self._shutdown_writing()
@@ -223,7 +224,7 @@ class SocketStream(Stream):
     def _stop_writing(self) -> None:
         if self._writes:
             self._writes = False
-            self._loop.remove_writer(self._fd)
+            self.loop.remove_writer(self._fd)
 
     def _tell_drained(self) -> None:
         if self._flushed is not None and not self._flushed.done():
@@ -237,13 +238,13 @@ class SocketStream(Stream):
         self._held.clear()
         self._stop_writing()
         # Not at once: we may be deep inside the handling of the other stream's data.
-        self._loop.call_soon(self._after_write_error)
+        self.loop.call_soon(self._after_write_error)
 
     def _after_write_error(self) -> None:
         if not self._is_open or self._write_error is None:
             return
         if self._read_over:
-            self._lost(_describe(self._write_error))
+            self._lost(describe(self._write_error))
         else:
             self._tell_drained()
 
@@ -270,10 +271,7 @@ class SocketStream(Stream):
     def abort(self) -> None:
         """Close at once with RST; the receiver is told nothing more."""
         if self._is_open:
-            try:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            except OSError as error:
-                _logger.debug("could not arrange a reset: %s", error)
+            reset_on_close(self._sock)
             self._release()
 
     async def close(self, *, stall_seconds: float = 600.0) -> None:
@@ -285,7 +283,7 @@ class SocketStream(Stream):
         try:
             while self._held and self._is_open:
                 before = self.held_bytes
-                self._flushed = self._loop.create_future()
+                self._flushed = self.loop.create_future()
                 try:
                     async with asyncio.timeout(stall_seconds):
                         await self._flushed
@@ -308,7 +306,7 @@ class SocketStream(Stream):
 
     async def _linger(self) -> None:
         """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
-        done = self._loop.create_future()
+        done = self.loop.create_future()
         budget = MAX_LINGER_BYTES
 
         def drop() -> None:
@@ -323,7 +321,7 @@ class SocketStream(Stream):
             if (not count or budget <= 0) and not done.done():
                 done.set_result(None)
 
-        self._loop.add_reader(self._fd, drop)
+        self.loop.add_reader(self._fd, drop)
         try:
             async with asyncio.timeout(LINGER_SECONDS):
                 await done
@@ -331,7 +329,7 @@ class SocketStream(Stream):
             _logger.debug("the peer did not close in time")
         finally:
             if self._is_open:
-                self._loop.remove_reader(self._fd)
+                self.loop.remove_reader(self._fd)
 
     def _lost(self, why: str) -> None:
         if not self._is_open:
@@ -359,22 +357,6 @@ class TcpStream(SocketStream):
         sock.setblocking(False)
         set_no_delay(sock)
         super().__init__(sock)
-
-
-def set_no_delay(sock: socket.socket) -> None:
-    """Send small messages at once, and notice a dead peer on an idle connection."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # An idle leg on which no ping may be sent any more is watched by the kernel: 15 + 2 * 5 s.
-        for name, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
-            option = getattr(socket, name, None)
-            if option is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
-
-
-def _describe(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
 
 
 async def dial_socket(host: str, port: int) -> socket.socket:
@@ -414,15 +396,26 @@ def _refusal(error: OSError, host: str, port: int) -> RelayError:
             hint="check that the service is running and listens on this port",
         )
     return Unreachable(
-        f"{show_address(host, port)} cannot be reached: {_describe(error)}",
+        f"{show_address(host, port)} cannot be reached: {describe(error)}",
         hint="check the address, the route and the firewalls on the way",
         status=502,
     )
 
 
-async def dial_tcp(host: str, port: int) -> TcpStream:
+async def open_tcp(sock: socket.socket) -> TcpStream | LoopStream:
+    """Make a stream of a connected socket, which it owns from now on.
+
+    On a loop that cannot watch sockets it is a slower one.
+    """
+    if has_readiness(asyncio.get_running_loop()):
+        return TcpStream(sock)
+    set_no_delay(sock)
+    return await open_loop_stream(sock)
+
+
+async def dial_tcp(host: str, port: int) -> TcpStream | LoopStream:
     """Open a plain TCP stream; errors as `dial_socket`."""
-    return TcpStream(await dial_socket(host, port))
+    return await open_tcp(await dial_socket(host, port))
 
 
 def show_address(host: str, port: int) -> str:
@@ -455,7 +448,7 @@ def listen_tcp(hosts: Sequence[str], port: int, *, backlog: int = 1024) -> list[
             sock.close()
         raise InvalidSetting(
             "listen address",
-            f"{show_address(host, port)} cannot be used: {_describe(error)}",
+            f"{show_address(host, port)} cannot be used: {describe(error)}",
             hint="choose another port, or stop the program that holds this one",
         ) from error
     return sockets
