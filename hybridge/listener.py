@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Self
 
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_control_channel
+from websockets.asyncio.client import connect as open_websocket_client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from hybridge.protocol import address, messages
 from hybridge.protocol.backoff import Backoff
 from hybridge.protocol.connection_string import ConnectionString, parse, token_for
 from hybridge.protocol.errors import (
+    AuthorizationFailed,
     ConnectionLost,
     EndpointNotFound,
     HandshakeRefused,
@@ -32,8 +33,8 @@ from hybridge.protocol.errors import (
 )
 from hybridge.protocol.secret import Secret
 from hybridge.transport.dialer import Dialer
+from hybridge.transport.stream import Wire
 from hybridge.transport.timing import Timing
-from hybridge.transport.tls import TlsStream
 from hybridge.transport.websocket import WebSocketStream, open_websocket
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +50,13 @@ MAX_WAITING_CONNECTIONS = 1_000
 
 MAX_COMMAND_BYTES = 65_536
 """Longest control-channel message (section 4.4)."""
+
+
+class _ControlChannel(open_websocket_client):
+    """The library's client, but for redirects: a token is for one host, and goes nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class Listener:
@@ -202,7 +210,7 @@ class Listener:
         url = address.listen_url(target.host, target.port, self._path, listener_id=self.id)
         host, port = self._dialer.peer(target.host, target.port)
         try:
-            return await open_control_channel(
+            return await _ControlChannel(
                 url,
                 host=host,
                 port=port,
@@ -291,7 +299,7 @@ class IncomingConnection:
         """The sender's address as the relay saw it, or None."""
         self._dialer = dialer
         self._timing = timing
-        self._wire: TlsStream | None = None
+        self._wire: Wire | None = None
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
@@ -312,7 +320,7 @@ class IncomingConnection:
         self.abandon()
         self._wire = await self._dial()
 
-    async def _dial(self) -> TlsStream:
+    async def _dial(self) -> Wire:
         dial = address.parse_url(self.address)
         if not address.may_follow(dial.host, self._dialer.host):
             raise MalformedAddress(
@@ -383,7 +391,7 @@ class IncomingConnection:
             self._wire = None
 
 
-def _is_usable(wire: TlsStream) -> bool:
+def _is_usable(wire: Wire) -> bool:
     """Whether nothing came on a connection on which nothing was asked: then it has not ended."""
     return wire.is_open and not wire.has_input()
 
@@ -397,8 +405,11 @@ def _translate(error: BaseException, target: ConnectionString) -> RelayError:
             return EndpointNotFound(
                 f"404 {reason}", hint="check the name of the hybrid connection and the namespace"
             )
-        hint = "use the key of a rule that grants Listen" if response.status_code == 401 else ""
-        return HandshakeRefused(response.status_code, reason, hint=hint)
+        if response.status_code == 401:
+            return AuthorizationFailed(
+                f"401 {reason}", hint="use the key of a rule that grants Listen"
+            )
+        return HandshakeRefused(response.status_code, reason)
     if isinstance(error, TimeoutError):
         return Unreachable(f"the relay {target.host} did not answer in time")
     if isinstance(error, OSError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hybridge.protocol.errors import Unreachable
-from hybridge.transport.tls import ClientTls, TlsStream
+from hybridge.transport.stream import Wire
+from hybridge.transport.tls import ClientTls
 
 
 class Dialer:
@@ -38,7 +39,7 @@ class Dialer:
             return self._connect_to
         return host, port
 
-    async def dial(self, host: str, port: int) -> TlsStream:
+    async def dial(self, host: str, port: int) -> Wire:
         """Open TLS to ``host:port``. A deadline is the caller's.
 
         Raises:

@@ -121,17 +121,16 @@ class SocketStream(Wire):
         try:
             if filled and receiver is not None:
                 receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
-            # An error is told once by the socket, an end again and again.
+            # The socket tells an error once, an end again and again. Where the receiver has paused
+            # us just now, the news is for whoever resumes: the receiver may be another then.
             self._read_error = error
-            if not self._reads:
-                return  # Paused by the receiver, which may have been exchanged until it resumes.
-            if error is not None or is_end:
+            if self._reads and (error is not None or is_end):
                 self._end_reading(error)
-            elif filled == READ_BYTES and self._pending():
+            elif self._reads and filled == READ_BYTES and self._pending():
                 self.loop.call_soon(self._on_readable)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
-            _logger.exception("error while handling data of a connection")
+            _logger.exception("error while handling a connection")
             self._lost("internal error")
 
     def _end_reading(self, error: OSError | None) -> None:
@@ -229,8 +228,13 @@ class SocketStream(Wire):
     def _tell_drained(self) -> None:
         if self._flushed is not None and not self._flushed.done():
             self._flushed.set_result(None)
-        if self._receiver is not None:
+        if self._receiver is None:
+            return
+        try:
             self._receiver.drained()
+        except Exception:
+            _logger.exception("error while handling a connection")
+            self._lost("internal error")
 
     def _write_failed(self, error: OSError) -> None:
         """Note that the peer takes no more. What it had sent before may still be read."""
@@ -275,21 +279,9 @@ class SocketStream(Wire):
             self._release()
 
     async def close(self, *, stall_seconds: float = 600.0) -> None:
-        """Write what is held, end in order, and wait shortly for the peer's own end.
-
-        Args:
-            stall_seconds: A peer that takes nothing for this long is given up.
-        """
+        """Write what is held, end in order; see `Wire.close`."""
         try:
-            while self._held and self._is_open:
-                before = self.held_bytes
-                self._flushed = self.loop.create_future()
-                try:
-                    async with asyncio.timeout(stall_seconds):
-                        await self._flushed
-                except TimeoutError:
-                    if self.held_bytes >= before:
-                        self.abort()
+            await self._flush(stall_seconds)
             if not self._is_open:
                 return
             self.pause()
@@ -297,7 +289,22 @@ class SocketStream(Wire):
             if not self._read_over:
                 await self._linger()
         finally:
+            if self._held:
+                # Cancelled: what is cut off must not look complete.
+                self.abort()
             self._release()
+
+    async def _flush(self, stall_seconds: float) -> None:
+        while self._held and self._is_open:
+            before = self.held_bytes
+            if self._flushed is None or self._flushed.done():
+                self._flushed = self.loop.create_future()
+            try:
+                async with asyncio.timeout(stall_seconds):
+                    await asyncio.shield(self._flushed)
+            except TimeoutError:
+                if self.held_bytes >= before:
+                    self.abort()
 
     def _say_goodbye(self) -> None:
         if not self._eof_wanted:
@@ -306,7 +313,7 @@ class SocketStream(Wire):
 
     async def _linger(self) -> None:
         """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
-        done = self.loop.create_future()
+        done = self._lingering = self.loop.create_future()
         budget = MAX_LINGER_BYTES
 
         def drop() -> None:
@@ -318,8 +325,8 @@ class SocketStream(Wire):
             except OSError:
                 count = 0
             budget -= count
-            if (not count or budget <= 0) and not done.done():
-                done.set_result(None)
+            if not count or budget <= 0:
+                self._stop_lingering()
 
         self.loop.add_reader(self._fd, drop)
         try:
@@ -328,8 +335,13 @@ class SocketStream(Wire):
         except TimeoutError:
             _logger.debug("the peer did not close in time")
         finally:
-            if self._is_open:
-                self.loop.remove_reader(self._fd)
+            self._stop_lingering()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None and self._is_open:
+            self.loop.remove_reader(self._fd)
+            if not self._lingering.done():
+                self._lingering.set_result(None)
 
     def _lost(self, why: str) -> None:
         if not self._is_open:
@@ -343,6 +355,7 @@ class SocketStream(Wire):
             return
         self.pause()
         self._stop_writing()
+        self._stop_lingering()
         self._is_open = False
         self._held.clear()
         self._sock.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from pathlib import Path
 
 from hybridge.protocol.errors import InvalidSetting, Unreachable, UntrustedCertificate
-from hybridge.transport.readiness import wait_readable, wait_writable
+from hybridge.transport.loop_stream import open_loop_stream
+from hybridge.transport.loop_tls import LoopTlsStream
+from hybridge.transport.readiness import has_readiness, wait_readable, wait_writable
 from hybridge.transport.tcp import SocketStream, dial_socket, show_address
 
 SLICE_BYTES = 16_384
@@ -73,7 +76,9 @@ class ClientTls:
         # Kept per verified name: a resumed session skips the check of the host name.
         self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
 
-    async def dial(self, host: str, port: int, *, peer: tuple[str, int] | None = None) -> TlsStream:
+    async def dial(
+        self, host: str, port: int, *, peer: tuple[str, int] | None = None
+    ) -> TlsStream | LoopTlsStream:
         """Open TLS to ``host:port``.
 
         Args:
@@ -87,38 +92,27 @@ class ClientTls:
         """
         sock = await dial_socket(*(peer or (host, port)))
         try:
-            tls = self.context.wrap_socket(
+            stream = await open_tls(
                 sock,
+                self.context,
                 server_hostname=host,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=False,
                 session=self._sessions.get((host, port)),
             )
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            await shake_hands(tls)
         except ssl.SSLCertVerificationError as error:
-            tls.close()
             raise UntrustedCertificate(
                 f"the certificate of {host} is not trusted: {error.verify_message}",
                 hint="give the relay's ca.pem with --ca; an inspecting proxy has a CA of its own",
             ) from error
         except OSError as error:
-            tls.close()
             self._sessions.pop((host, port), None)
             raise Unreachable(
                 f"TLS with {show_address(host, port)} failed: {_describe_tls(error)}",
                 hint="check that this port speaks TLS 1.2, and that no proxy is in the way",
             ) from error
-        except BaseException:
-            tls.close()
-            raise
-        self._keep_session(host, port, tls)
-        return TlsStream(tls)
+        self._keep_session(host, port, stream.tls)
+        return stream
 
-    def _keep_session(self, host: str, port: int, tls: ssl.SSLSocket) -> None:
+    def _keep_session(self, host: str, port: int, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
         # Asking for the session copies it, and the copy costs memory for as long as the connection
         # lives (4 KiB, measured): so only for one that is new.
         if tls.session_reused:
@@ -134,6 +128,56 @@ def _describe_tls(error: OSError) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
     return error.strerror or str(error) or "the peer closed the connection"
+
+
+async def open_tls(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    *,
+    server_hostname: str | None = None,
+    is_server: bool = False,
+    session: ssl.SSLSession | None = None,
+) -> TlsStream | LoopTlsStream:
+    """Do the TLS handshake on a connected socket. A deadline is the caller's.
+
+    Args:
+        sock: Non-blocking; the stream owns it, and an error closes it.
+        context: Trust, or certificate.
+        server_hostname: Name for SNI and for the check of the certificate, where we dial.
+        is_server: Whether the peer dialled.
+        session: A session to resume.
+
+    Raises:
+        OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone.
+    """
+    if not has_readiness(asyncio.get_running_loop()):
+        stream = LoopTlsStream(
+            await open_loop_stream(sock),
+            context,
+            server_hostname=server_hostname,
+            is_server=is_server,
+            session=session,
+        )
+        await stream.shake_hands()
+        return stream
+    try:
+        tls = context.wrap_socket(
+            sock,
+            server_side=is_server,
+            server_hostname=server_hostname,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+            session=session,
+        )
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        await shake_hands(tls)
+        return TlsStream(tls)
+    except BaseException:
+        tls.close()
+        raise
 
 
 async def shake_hands(tls: ssl.SSLSocket) -> None:
@@ -162,6 +206,11 @@ class TlsStream(SocketStream):
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)
         self._tls_failed = False
+
+    @property
+    def tls(self) -> ssl.SSLSocket:
+        """What knows session and certificate."""
+        return self._sock
 
     def _read(self, target: memoryview) -> int:
         try:

@@ -34,8 +34,7 @@ from hybridge.protocol.frames import (
     mask_frame,
 )
 from hybridge.protocol.liveness import Liveness, Verdict
-from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Stream
-from hybridge.transport.tcp import SocketStream
+from hybridge.transport.stream import Receiver, Stream, Wire, replay
 from hybridge.transport.timing import Timing
 
 FRAME_PAYLOAD_BYTES = 65_528
@@ -57,7 +56,7 @@ class HeadReader:
     What came after the head is kept in `rest`.
     """
 
-    def __init__(self, stream: SocketStream, *, max_bytes: int) -> None:
+    def __init__(self, stream: Wire, *, max_bytes: int) -> None:
         self._stream = stream
         self._max_bytes = max_bytes
         self._bytes = bytearray()
@@ -110,16 +109,8 @@ class HeadReader:
             self._done.set_result(head)
 
 
-def replay(receiver: Receiver, data: bytes) -> None:
-    """Give a receiver bytes that were read before it was attached."""
-    if data:
-        room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
-        room[HEADROOM_BYTES:] = data
-        receiver.data(room, HEADROOM_BYTES, HEADROOM_BYTES + len(data))
-
-
 async def open_websocket(
-    wire: SocketStream,
+    wire: Wire,
     url: str,
     *,
     headers: Iterable[tuple[str, str]] = (),
@@ -159,7 +150,7 @@ async def open_websocket(
     )
 
 
-async def _read_refusal(wire: SocketStream, protocol: ClientProtocol, data: bytes) -> None:
+async def _read_refusal(wire: Wire, protocol: ClientProtocol, data: bytes) -> None:
     """Feed all of a refusal, and the end of the stream, so that the library gives it out."""
     body = _BodyReader(wire, max_bytes=MAX_RESPONSE_BODY_BYTES)
     await body.read()
@@ -167,7 +158,7 @@ async def _read_refusal(wire: SocketStream, protocol: ClientProtocol, data: byte
     protocol.receive_eof()
 
 
-def _check(wire: SocketStream, protocol: ClientProtocol) -> None:
+def _check(wire: Wire, protocol: ClientProtocol) -> None:
     for event in protocol.events_received():
         if isinstance(event, Response) and event.status_code != 101:
             wire.abort()
@@ -195,7 +186,7 @@ def _text(phrase: str) -> str:
 class _BodyReader:
     """Collects what comes until the peer's end, up to a limit."""
 
-    def __init__(self, wire: SocketStream, *, max_bytes: int) -> None:
+    def __init__(self, wire: Wire, *, max_bytes: int) -> None:
         self._wire = wire
         self._max_bytes = max_bytes
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -238,7 +229,7 @@ class WebSocketStream(Stream):
 
     def __init__(
         self,
-        wire: SocketStream,
+        wire: Wire,
         *,
         rest: bytes = b"",
         subprotocol: str | None = None,
@@ -257,7 +248,7 @@ class WebSocketStream(Stream):
         self._is_over = False
         self._late_pong: bytes | None = None
         self._gone: asyncio.Future[None] | None = None
-        self._loop = wire._loop
+        self._loop = wire.loop
         self._liveness = Liveness(
             self._loop.time(),
             ping_interval_seconds=timing.ping_interval_seconds,
