@@ -21,7 +21,7 @@ from hybridge.protocol.errors import RelayError, Unreachable
 from hybridge.sender import Sender
 from hybridge.transport.accept import accept_connections
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import TcpStream, listen_tcp
+from hybridge.transport.tcp import listen_tcp, open_tcp
 
 logger = logging.getLogger(__name__)
 
@@ -125,28 +125,13 @@ class Forwarder:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve the port until ``stopping``, then until the last connection has ended."""
-        async with asyncio.TaskGroup() as connections:
-
-            async def handle(accepted: socket.socket) -> None:
-                # The connection outlives the accepting: a stop ends only the latter.
-                sock = socket.socket(fileno=accepted.detach())
-                await asyncio.shield(connections.create_task(self._serve(sock)))
-
-            try:
-                async with asyncio.TaskGroup() as accepting:
-                    task = accepting.create_task(
-                        accept_connections(
-                            self._sockets,
-                            handle,
-                            max_connections=self._max_connections,
-                            name=self.name,
-                        ),
-                        name=f"accept {self.name}",
-                    )
-                    await stopping.wait()
-                    task.cancel()
-            finally:
-                self.close()
+        await accept_connections(
+            self._sockets,
+            self._serve,
+            max_connections=self._max_connections,
+            name=self.name,
+            stopping=stopping,
+        )
 
     def close(self) -> None:
         """Give the port back. Running connections go on."""
@@ -159,7 +144,7 @@ class Forwarder:
         """Lead one local connection through the relay. Its errors end here."""
         connection_id = str(uuid.uuid4())
         labels = {**self._labels, "id": connection_id}
-        local = TcpStream(sock)
+        local = await open_tcp(sock)
         self.open_connections += 1
         try:
             remote = await self._dial(sock, connection_id)

@@ -143,6 +143,10 @@ class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - use
         )
         self._stream: WebSocketStream | None = None
 
+    async def open(self) -> WebSocketStream:
+        """Open the stream; the same as awaiting this."""
+        return await self._opening()
+
     def __await__(self) -> Generator[object, None, WebSocketStream]:
         return self._opening().__await__()
 

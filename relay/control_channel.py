@@ -19,8 +19,7 @@ from hybridge.protocol.errors import (
     RelayError,
 )
 from hybridge.protocol.liveness import Liveness, Verdict
-from hybridge.transport.tcp import SocketStream
-from hybridge.transport.websocket import replay
+from hybridge.transport.stream import Wire, replay
 from relay.core.authorization import Grant
 from relay.core.listeners import Invitation
 from relay.settings import RelaySettings
@@ -51,7 +50,7 @@ class ControlChannel:
 
     def __init__(
         self,
-        wire: SocketStream,
+        wire: Wire,
         *,
         tracking_id: str,
         authority: str,

@@ -28,7 +28,8 @@ from hybridge.protocol.errors import (
 )
 from hybridge.protocol.messages import RemoteEndpoint
 from hybridge.transport.readiness import wait_readable
-from hybridge.transport.tls import TlsStream, shake_hands
+from hybridge.transport.stream import Wire
+from hybridge.transport.tls import open_tls
 from hybridge.transport.websocket import HeadReader
 from relay import description
 from relay.control_channel import ControlChannel
@@ -80,6 +81,9 @@ class Gateway:
         self._handshakes = asyncio.Semaphore(settings.max_handshakes)
         self._gateway_numbers = itertools.cycle(range(1_000))
         self._connections: Counter[str] = Counter()
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._is_stopping = False
         self.replace(namespaces, context)
 
@@ -104,6 +108,21 @@ class Gateway:
             for channel in self.listeners.channels(entity):
                 channel.close(1001, "The service is shutting down.")
 
+    async def wait_idle(self) -> None:
+        """Return when every request that was read has been served to its end."""
+        await self._idle.wait()
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._requests += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
     # --- one connection -----------------------------------------------------------------------
 
     async def serve(self, sock: socket.socket) -> None:
@@ -116,14 +135,15 @@ class Gateway:
             visit = await self._first_request(wire, remote)
             if visit is None:
                 return
-            rest = await self._open_door(visit)
-            del visit
-            if rest is not None:
-                await rest()
+            with self._busy():
+                rest = await self._open_door(visit)
+                del visit
+                if rest is not None:
+                    await rest()
         finally:
             wire.abort()
 
-    async def _secured(self, sock: socket.socket) -> TlsStream | None:
+    async def _secured(self, sock: socket.socket) -> Wire | None:
         """Do TLS; None where the peer sends nothing, or nothing that is TLS."""
         try:
             async with asyncio.timeout(self._settings.tls_timeout_seconds):
@@ -133,22 +153,11 @@ class Gateway:
                     await self._answer_plaintext(sock, first)
                     return None
                 async with self._handshakes:
-                    tls = self._context.wrap_socket(
-                        sock,
-                        server_side=True,
-                        do_handshake_on_connect=False,
-                        suppress_ragged_eofs=False,
-                    )
-                    try:
-                        await shake_hands(tls)
-                    except BaseException:
-                        tls.close()
-                        raise
+                    return await open_tls(sock, self._context, is_server=True)
         except (OSError, TimeoutError) as error:
             # A port scan, a health check, a client that does not trust us: news for debugging only.
             _logger.debug("no TLS: %s", error)
             return None
-        return TlsStream(tls)
 
     async def _answer_plaintext(self, sock: socket.socket, first: int | None) -> None:
         if first is None or not chr(first).isalpha():
@@ -162,7 +171,7 @@ class Gateway:
         while await loop.sock_recv(sock, 65_536):
             pass
 
-    async def _first_request(self, wire: TlsStream, remote: RemoteEndpoint) -> Visit | None:
+    async def _first_request(self, wire: Wire, remote: RemoteEndpoint) -> Visit | None:
         """Read the first request; None where there is none, or it was answered already."""
         reader = HeadReader(wire, max_bytes=MAX_HEAD_BYTES)
         try:
@@ -201,7 +210,7 @@ class Gateway:
         )
 
     async def _refuse_unread(
-        self, wire: TlsStream, status: int, message: str, *, host: str = ""
+        self, wire: Wire, status: int, message: str, *, host: str = ""
     ) -> None:
         """Refuse a request that leads nowhere: no namespace, or no request at all."""
         reason = tracking.phrase(

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from hybridge.protocol.errors import ProtocolViolation, RelayError
 from hybridge.protocol.frames import Close, Forwarder, Opcode, close_payload, control_frame
 from hybridge.protocol.liveness import Liveness, Verdict
-from hybridge.transport.tcp import SocketStream
-from hybridge.transport.websocket import replay
+from hybridge.transport.stream import Wire, replay
 from relay.settings import RelaySettings
 
 _logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class Pair:
     """
 
     def __init__(
-        self, sender: SocketStream, listener: SocketStream, *, settings: RelaySettings
+        self, sender: Wire, listener: Wire, *, settings: RelaySettings
     ) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
@@ -159,7 +158,7 @@ class Leg:
         "wire",
     )
 
-    def __init__(self, pair: Pair, wire: SocketStream, name: str) -> None:
+    def __init__(self, pair: Pair, wire: Wire, name: str) -> None:
         self._pair = pair
         self.wire = wire
         self.name = name
@@ -321,7 +320,7 @@ class Leg:
         self._timer = self._pair.loop.call_at(self._liveness.next_check, self._check_liveness)
 
 
-def _write(wire: SocketStream, pieces: Sequence[bytes]) -> None:
+def _write(wire: Wire, pieces: Sequence[bytes]) -> None:
     """Write frames; many small ones leave together, large ones as they are."""
     if len(pieces) == 1:
         wire.send_now(pieces[0])

@@ -65,33 +65,34 @@ class Service:
                     self.gateway.serve,
                     max_connections=self._max_sockets,
                     name="relay",
+                    stopping=lifetime.stopping,
                 ),
                 name="relay accept",
             )
             self.is_listening = True
             await lifetime.stopping.wait()
             self.is_draining = True
+            # Closed sockets refuse at once; who was accepted already is answered 503.
             self.gateway.stop()
-            # Closed sockets refuse at once; those accepted already are answered 503.
-            for sock in sockets:
-                asyncio.get_running_loop().remove_reader(sock.fileno())
-                sock.close()
             await self._drain()
             self.is_listening = False
             accepting.cancel()
 
     async def _drain(self) -> None:
         count = self.gateway.websockets.pair_count
-        if not count:
-            return
         seconds = self._settings.drain_seconds
-        _logger.info(
-            "stopping: %d connections have %g s to end", count, seconds, extra={"event": "draining"}
-        )
+        if count:
+            _logger.info(
+                "stopping: %d connections have %g s to end",
+                count,
+                seconds,
+                extra={"event": "draining"},
+            )
         try:
             async with asyncio.timeout(seconds):
-                await self.gateway.websockets.wait_idle()
+                await self.gateway.wait_idle()
         except TimeoutError:
             left = self.gateway.websockets.pair_count
-            _logger.warning("stopping: %d connections are cut", left, extra={"event": "drained"})
+            if left:
+                _logger.warning("stopping: %d connections are cut", left, extra={"event": "cut"})
             self.gateway.websockets.abort("the relay stopped")

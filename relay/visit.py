@@ -12,7 +12,7 @@ from websockets.server import ServerProtocol
 from hybridge.protocol.address import Target
 from hybridge.protocol.errors import MalformedRequest, RelayError
 from hybridge.protocol.messages import RemoteEndpoint
-from hybridge.transport.tcp import SocketStream
+from hybridge.transport.stream import Wire
 from relay.core import tracking
 from relay.namespace import Namespace
 from relay.request_head import RequestHead
@@ -23,7 +23,7 @@ from relay.responses import response, switching_protocols
 class Visit:
     """One request: its head, its connection, and where it leads."""
 
-    wire: SocketStream
+    wire: Wire
     head: RequestHead
     early: bytes
     """What was read after the head."""

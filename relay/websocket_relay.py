@@ -137,8 +137,6 @@ class WebSocketRelay:
             limit=settings.max_pending_rendezvous, make_secret=secrets.token_bytes
         )
         self._pairs: set[Pair] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._is_stopping = False
 
     @property
@@ -250,13 +248,10 @@ class WebSocketRelay:
             extra={"event": "SenderListenerConnectionEstablished", **labels},
         )
         self._pairs.add(pair)
-        self._idle.clear()
         try:
             await pair.run()
         finally:
             self._pairs.discard(pair)
-            if not self._pairs:
-                self._idle.set()
             rendezvous.handle(PairEnded())
             _logger.info(
                 "a connection ended: %s",
@@ -306,10 +301,6 @@ class WebSocketRelay:
         self._is_stopping = True
         for sender in self._waiting:
             sender.handle(ServiceStopping())
-
-    async def wait_idle(self) -> None:
-        """Return when no connection is joined."""
-        await self._idle.wait()
 
     def abort(self, why: str) -> None:
         """Break all joined connections."""

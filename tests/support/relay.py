@@ -124,10 +124,10 @@ class RunningRelay:
 
 @asynccontextmanager
 async def running_relay(
-    *namespaces: Namespace, settings: RelaySettings | None = None
+    *namespaces: Namespace, settings: RelaySettings | None = None, port: int = 0
 ) -> AsyncIterator[RunningRelay]:
     """Run a relay for the length of a block; at the end it is stopped, and nothing may be left."""
-    sockets = open_sockets("127.0.0.1", 0, flag="--port")
+    sockets = open_sockets("127.0.0.1", port, flag="--port")
     cert, key, _ = certificate()
     service = Service(
         settings or RelaySettings(drain_seconds=0.0), namespaces or (namespace(),), (cert, key)
