@@ -4,8 +4,8 @@
     python -m tests.clauses 71         the tests of clause 71
     python -m tests.clauses --write    bring the column up to date
 
-The tests are read, not imported: a marker is ``@pytest.mark.clause(71)`` on a function or a class, or
-the same inside ``pytest.param(..., marks=...)``.
+The tests are read, not imported: a marker is ``@pytest.mark.clause(71)`` on a function or a class,
+or the same inside ``pytest.param(..., marks=...)``.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class NamedTest:
         return self.name.removeprefix("test_").replace("_", " ")
 
 
-def tests_by_clause(folder: Path = ROOT / "tests") -> dict[int, list[NamedTest]]:
+def read_markers() -> dict[int, list[NamedTest]]:
     """Read the markers of all tests."""
     found: dict[int, list[NamedTest]] = {}
-    for path in sorted(folder.rglob("test_*.py")):
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
         shown = path.relative_to(ROOT).as_posix()
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for function, numbers in _marked_functions(tree.body, inherited=_module_marks(tree)):
@@ -68,9 +68,10 @@ def _marked_functions(
         if isinstance(node, ast.ClassDef):
             marks = inherited | _marks(node.decorator_list)
             yield from _marked_functions(node.body, inherited=marks)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            if node.name.startswith("test"):
-                yield node, inherited | _marks(node.decorator_list)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+            "test"
+        ):
+            yield node, inherited | _marks(node.decorator_list)
 
 
 def _module_marks(tree: ast.Module) -> set[int]:
@@ -119,7 +120,7 @@ def with_tests(text: str, found: dict[int, list[NamedTest]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    found = tests_by_clause()
+    found = read_markers()
     if arguments == ["--write"]:
         text = PROTOCOL.read_text(encoding="utf-8")
         PROTOCOL.write_text(with_tests(text, found), encoding="utf-8")
