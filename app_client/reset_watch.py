@@ -4,7 +4,8 @@ Until the relay has answered, nothing may be read from the application's socket:
 its half-close, belong to the connection that is being made. So reading cannot tell a reset. An
 epoll that is asked for no event still reports errors and hang-ups, and an event loop can watch it.
 
-Only Linux has epoll; elsewhere a reset is noticed when the relay has answered.
+Only Linux has epoll; elsewhere, and on an event loop that cannot watch it, a reset is noticed when
+the relay has answered.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from hybridge.transport.readiness import has_readiness
+
 
 class ResetWatch:
     """While entered, calls ``on_reset`` once if the peer of a socket resets the connection."""
@@ -25,43 +28,31 @@ class ResetWatch:
         self._sock = sock
         self._on_reset = on_reset
         self.was_reset = False
+        self._epoll: select.epoll | None = None
 
-    if sys.platform == "linux":
-
-        def __enter__(self) -> Self:
+    def __enter__(self) -> Self:
+        if sys.platform == "linux" and has_readiness(asyncio.get_running_loop()):
             self._epoll = select.epoll()
             self._epoll.register(self._sock.fileno(), select.EPOLLERR | select.EPOLLHUP)
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._heard)
-            return self
+        return self
 
-        def __exit__(
-            self,
-            kind: type[BaseException] | None,
-            error: BaseException | None,
-            trace: TracebackType | None,
-        ) -> None:
-            if not self._epoll.closed:
-                self._stop()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
 
-        def _heard(self) -> None:
-            if self._epoll.poll(0):
-                self.was_reset = True
-                self._stop()
-                self._on_reset()
+    def _heard(self) -> None:
+        if self._epoll is not None and self._epoll.poll(0):
+            self.was_reset = True
+            self._stop()
+            self._on_reset()
 
-        def _stop(self) -> None:
-            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
-            self._epoll.close()
-
-    else:
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(
-            self,
-            kind: type[BaseException] | None,
-            error: BaseException | None,
-            trace: TracebackType | None,
-        ) -> None:
-            return
+    def _stop(self) -> None:
+        epoll, self._epoll = self._epoll, None
+        if epoll is not None:
+            asyncio.get_running_loop().remove_reader(epoll.fileno())
+            epoll.close()

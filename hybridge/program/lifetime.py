@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import NoReturn
 
 from hybridge.protocol.errors import InvalidSetting
@@ -99,11 +100,29 @@ async def _live(main: Callable[[Lifetime], Awaitable[None]]) -> None:
             lifetime.on_reload()
 
     # Not removed here: they must still answer while the loop shuts down, and it removes them.
-    loop.add_signal_handler(signal.SIGTERM, on_stop)
-    loop.add_signal_handler(signal.SIGINT, on_stop)
-    loop.add_signal_handler(signal.SIGHUP, on_hang_up)
+    _handle(loop, "SIGTERM", on_stop)
+    _handle(loop, "SIGINT", on_stop)
+    _handle(loop, "SIGBREAK", on_stop)
+    _handle(loop, "SIGHUP", on_hang_up)
     loop.set_exception_handler(ErrorLimiter(clock=time.monotonic))
     await main(lifetime)
+
+
+def _handle(loop: asyncio.AbstractEventLoop, name: str, answer: Callable[[], None]) -> None:
+    """Call ``answer`` in the loop on a signal, where this system has it."""
+    number: signal.Signals | None = getattr(signal, name, None)
+    if number is None:
+        return
+    try:
+        loop.add_signal_handler(number, answer)
+    except NotImplementedError:  # Windows
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            if loop.is_closed():
+                _leave_at_once()
+            loop.call_soon_threadsafe(answer)
+
+        signal.signal(number, on_signal)
 
 
 def _leave_at_once() -> NoReturn:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+
+try:
+    import resource
+except ImportError:  # Windows, where sockets are no descriptors and have no such limit.
+    resource = None  # type: ignore[assignment]
 
 MOST_DESCRIPTORS = 1_048_576
 """What "unlimited" is taken for: more than a process needs, less than some kernels refuse."""
@@ -19,6 +23,11 @@ def raise_descriptor_limit(*, descriptors_per_connection: int, reserve: int = 64
     Returns:
         How many connections that allows; 0 or more.
     """
+    descriptors = MOST_DESCRIPTORS if resource is None else _raise_soft_limit()
+    return max(0, (descriptors - reserve) // descriptors_per_connection)
+
+
+def _raise_soft_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
@@ -27,5 +36,4 @@ def raise_descriptor_limit(*, descriptors_per_connection: int, reserve: int = 64
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    descriptors = MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
-    return max(0, (descriptors - reserve) // descriptors_per_connection)
+    return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft

@@ -162,7 +162,7 @@ class LoopStream(Wire, asyncio.Protocol):
         if self._read_over:
             self._lost(describe(self._failure))
             return
-        self.resume_writing()
+        self._unblock()
         if self._reads:
             self._catch_up()
 
@@ -182,8 +182,12 @@ class LoopStream(Wire, asyncio.Protocol):
         self._is_blocked = True
 
     def resume_writing(self) -> None:
-        """Hear that all has been written, or never will be."""
-        if not self._is_blocked:
+        """Hear that all has been written."""
+        # Not at once: the loop is in the middle of its own work, and an abort would confuse it.
+        self.loop.call_soon(self._unblock)
+
+    def _unblock(self) -> None:
+        if not self._is_blocked or self._transport.get_write_buffer_size():
             return
         self._is_blocked = False
         if self._eof_wanted:
@@ -279,13 +283,14 @@ class LoopStream(Wire, asyncio.Protocol):
     async def _linger(self) -> None:
         """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
         self._early.clear()
-        done = self._lingering = self.loop.create_future()
+        if self._lingering is None:
+            self._lingering = self.loop.create_future()
         if self._holds_loop:
             self._holds_loop = False
             self._transport.resume_reading()
         try:
             async with asyncio.timeout(LINGER_SECONDS):
-                await done
+                await asyncio.shield(self._lingering)
         except TimeoutError:
             _logger.debug("the peer did not close in time")
 

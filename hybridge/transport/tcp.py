@@ -313,7 +313,8 @@ class SocketStream(Wire):
 
     async def _linger(self) -> None:
         """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
-        done = self._lingering = self.loop.create_future()
+        if self._lingering is None:
+            self._lingering = self.loop.create_future()
         budget = MAX_LINGER_BYTES
 
         def drop() -> None:
@@ -331,7 +332,7 @@ class SocketStream(Wire):
         self.loop.add_reader(self._fd, drop)
         try:
             async with asyncio.timeout(LINGER_SECONDS):
-                await done
+                await asyncio.shield(self._lingering)
         except TimeoutError:
             _logger.debug("the peer did not close in time")
         finally:
