@@ -40,9 +40,7 @@ class Pair:
         settings: Waits, in seconds.
     """
 
-    def __init__(
-        self, sender: Wire, listener: Wire, *, settings: RelaySettings
-    ) -> None:
+    def __init__(self, sender: Wire, listener: Wire, *, settings: RelaySettings) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self.loop.create_future()
@@ -109,7 +107,7 @@ class Pair:
         """Hear that a side's Close has come and been passed on."""
         if self.over.done():
             return
-        if self.sender.has_closed and self.listener.has_closed:
+        if self.sender.has_passed_close and self.listener.has_passed_close:
             self.over.set_result(None)
         elif self._idle_timer is None:
             self._watch_half_closed()
@@ -151,6 +149,7 @@ class Leg:
         "_wants_ping",
         "frames",
         "has_closed",
+        "has_passed_close",
         "is_gone",
         "is_paused",
         "name",
@@ -165,6 +164,8 @@ class Leg:
         self.frames = Forwarder()
         self.has_closed = False
         """Whether this side's Close has come, and so its direction is complete."""
+        self.has_passed_close = False
+        """Whether the Close has gone on to the other side, which may be later."""
         self.is_gone = False
         """Whether this side's TCP connection has ended after its Close."""
         self.is_paused = False
@@ -248,9 +249,10 @@ class Leg:
         self._pair.abort(f"the {self.name}: {why}")
 
     def _violated(self, error: ProtocolViolation) -> None:
-        if self.other.frames.is_between_frames:
+        if self.other.frames.is_between_frames and not self.other.has_closed:
             payload = close_payload(error.close_code, str(error))
             self.wire.send_now(control_frame(Opcode.CLOSE, payload))
+        self.wire.pause()
         self._pair.violated(self, error)
 
     # --- Close --------------------------------------------------------------------------------
@@ -267,6 +269,7 @@ class Leg:
     def _send_close(self, close: Close) -> None:
         if not self.other.is_gone:
             self.other.wire.send_now(control_frame(Opcode.CLOSE, close.payload))
+        self.has_passed_close = True
         self._pair.leg_closed()
 
     # --- control frames of our own ------------------------------------------------------------

@@ -145,6 +145,13 @@ class WebSocketRelay:
         return len(self._pairs)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes that are held back for peers that do not take them, of all joined connections."""
+        return sum(
+            pair.sender.wire.held_bytes + pair.listener.wire.held_bytes for pair in self._pairs
+        )
+
+    @property
     def waiting_count(self) -> int:
         """Senders that wait for a listener now."""
         return len(self._waiting)

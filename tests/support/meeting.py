@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from tests.support.raw import RawPeer, RelayPeers
+from tests.support.raw import DEADLINE_SECONDS, RawPeer, RelayPeers
 from tests.support.relay import RunningRelay
 
 CONNECT = "/$hc/hc1?sb-hc-action=connect"
@@ -78,3 +79,15 @@ async def is_silent(peer: RawPeer, *, seconds: float = 0.05) -> bool:
             return not await peer.reader.read(1)
     except TimeoutError:
         return True
+
+
+async def rest(peer: RawPeer) -> tuple[bytes, bool]:
+    """Read to the end; give what came, and whether the end was an orderly one."""
+    came = bytearray()
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while piece := await peer.reader.read(65_536):
+                came += piece
+    except (ConnectionError, ssl.SSLError):
+        return bytes(came), False
+    return bytes(came), True
