@@ -19,15 +19,19 @@ share), this SDK, `hybridge.transport` (sockets), `hybridge.protocol` (no I/O).
 
 from __future__ import annotations
 
-from hybridge.listener import IncomingConnection, Listener
-from hybridge.management import RuntimeInformation, runtime_information
-from hybridge.protocol.connection_string import ConnectionString
-from hybridge.protocol.errors import RelayError
-from hybridge.protocol.sas import sign
-from hybridge.sender import Sender, connect
-from hybridge.transport.stream import Stream
-from hybridge.transport.timing import Timing
-from hybridge.transport.websocket import WebSocketStream
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hybridge.listener import IncomingConnection, Listener
+    from hybridge.management import RuntimeInformation, runtime_information
+    from hybridge.protocol.connection_string import ConnectionString
+    from hybridge.protocol.errors import RelayError
+    from hybridge.protocol.sas import sign
+    from hybridge.sender import Sender, connect
+    from hybridge.transport.stream import Stream
+    from hybridge.transport.timing import Timing
+    from hybridge.transport.websocket import WebSocketStream
 
 __all__ = [
     "ConnectionString",
@@ -43,3 +47,30 @@ __all__ = [
     "runtime_information",
     "sign",
 ]
+
+# Imported at first use: the relay needs neither end, and shall be up within a second.
+_HOMES = {
+    "ConnectionString": "hybridge.protocol.connection_string",
+    "IncomingConnection": "hybridge.listener",
+    "Listener": "hybridge.listener",
+    "RelayError": "hybridge.protocol.errors",
+    "RuntimeInformation": "hybridge.management",
+    "Sender": "hybridge.sender",
+    "Stream": "hybridge.transport.stream",
+    "Timing": "hybridge.transport.timing",
+    "WebSocketStream": "hybridge.transport.websocket",
+    "connect": "hybridge.sender",
+    "runtime_information": "hybridge.management",
+    "sign": "hybridge.protocol.sas",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
