@@ -27,7 +27,7 @@ from relay.settings import RelaySettings
 _logger = logging.getLogger(__name__)
 
 MAX_UNSENT_BYTES = 1_048_576
-"""Messages held for a listener that does not read; beyond it the listener is dropped."""
+"""Messages and pongs held for a listener that does not read; beyond it the listener is dropped."""
 
 CLOSE_SECONDS = 5.0
 """How long a Close of ours waits for the listener's."""
@@ -145,8 +145,6 @@ class ControlChannel:
             ) from error
         self._protocol.send_text(text.encode())
         self._flush()
-        if self._wire.held_bytes > MAX_UNSENT_BYTES:
-            self._drop("the listener does not read its control channel", "ListenerUnresponsive")
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close, and wait for the listener's in `finish`."""
@@ -192,6 +190,10 @@ class ControlChannel:
             else:
                 # The library's word for: close TCP now.
                 self._settle()
+        if self._wire.held_bytes > MAX_UNSENT_BYTES:
+            # An orderly end would first have to be read.
+            self._wire.abort()
+            self._drop("the listener does not read its control channel", "ListenerUnresponsive")
 
     def _take(self, opcode: Opcode, data: bytes, is_last: bool) -> None:
         if opcode in (Opcode.TEXT, Opcode.BINARY):

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import hashlib
 import json
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -541,3 +543,45 @@ async def test_a_sender_whose_headers_fit_no_control_message_is_refused(
     assert await is_alive(listener)
     async with await peers.start_sender(CONNECT, send):
         await accept_of(listener)
+
+
+# --- A listener that does not read ---------------------------------------------------------------
+
+
+@pytest.fixture
+async def deaf(listener: RawPeer, monkeypatch: pytest.MonkeyPatch) -> RawPeer:
+    """A listener that sends and does not read, at a relay that holds little for it."""
+    monkeypatch.setattr("relay.control_channel.MAX_UNSENT_BYTES", 65_536)
+    sock = listener.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    listener.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    return listener
+
+
+async def test_a_listener_that_does_not_read_its_invitations_is_dropped(
+    relay: RunningRelay, peers: RelayPeers, deaf: RawPeer, token: str
+) -> None:
+    headers = [("ServiceBusAuthorization", relay.token()), ("X", '"' * 30_000)]
+    async with AsyncExitStack() as waiting:
+        for _ in range(400):
+            sender = await peers.start_sender(CONNECT, *headers)
+            await waiting.enter_async_context(sender)
+            if not await listener_count(peers, token):
+                break
+        else:
+            pytest.fail("whatever it is told is held for it, without an end")
+
+
+async def test_a_listener_that_asks_and_does_not_read_the_answers_is_dropped(
+    peers: RelayPeers, deaf: RawPeer, token: str
+) -> None:
+    pings = frame(PING, b"x" * 125) * 1_000
+    for _ in range(200):
+        try:
+            await deaf.send(pings)
+        except ConnectionError:
+            break
+    else:
+        pytest.fail("whatever it asks is answered, and held for it without an end")
+
+    assert await listener_count(peers, token) == 0
