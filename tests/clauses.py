@@ -5,12 +5,14 @@
     python -m tests.clauses --write    bring the column up to date
 
 The tests are read, not imported: a marker is ``@pytest.mark.clause(71)`` on a function or a class,
-or the same inside ``pytest.param(..., marks=...)``.
+or the same inside ``pytest.param(..., marks=...)``, there also by way of the known answers in
+``tests/vectors``.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -85,16 +87,40 @@ def _module_marks(tree: ast.Module) -> set[int]:
 
 
 def _marks(nodes: list[ast.expr]) -> set[int]:
-    return {
-        argument.value
-        for node in nodes
-        for call in ast.walk(node)
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr == "clause"
-        for argument in call.args
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, int)
-    }
+    found: set[int] = set()
+    for node in nodes:
+        calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+        marks = [call for call in calls if _is(call, "clause")]
+        arguments = [argument for call in marks for argument in call.args]
+        constants = [each.value for each in arguments if isinstance(each, ast.Constant)]
+        found |= {number for number in constants if isinstance(number, int)}
+        if any(isinstance(each, ast.Starred) for each in arguments):
+            # clause(*row["clauses"]): the known answers themselves name the clauses.
+            for call in calls:
+                if _is(call, "load_vectors") and isinstance(call.args[0], ast.Constant):
+                    found |= _clauses_of_vectors(str(call.args[0].value))
+    return found
+
+
+def _is(call: ast.Call, name: str) -> bool:
+    function = call.func
+    return name == (
+        function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    )
+
+
+def _clauses_of_vectors(name: str) -> set[int]:
+    text = (ROOT / "tests" / "vectors" / f"{name}.json").read_text(encoding="utf-8")
+    lists: list[list[int]] = []
+
+    def note(fields: dict[str, object]) -> dict[str, object]:
+        numbers = fields.get("clauses")
+        if isinstance(numbers, list):
+            lists.append(numbers)
+        return fields
+
+    json.loads(text, object_hook=note)
+    return {number for numbers in lists for number in numbers}
 
 
 def cell(number: int, tests: list[NamedTest]) -> str:
