@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Sequence
 
@@ -67,6 +68,9 @@ class SocketStream(Wire):
         self._eof_wanted = False
         self._read_over = False
         self._read_error: OSError | None = None
+        self._reset: OSError | None = None
+        # libuv stops watching a socket at its error, after one call, in which bytes may come first.
+        self._is_told_once = not isinstance(self.loop, asyncio.SelectorEventLoop)
         self._write_error: OSError | None = None
         self._is_open = True
         self._flushed: asyncio.Future[None] | None = None
@@ -115,7 +119,7 @@ class SocketStream(Wire):
                 is_end = True
                 break
             filled += count
-            if count < _TLS_RECORD_BYTES:
+            if count < _TLS_RECORD_BYTES and not self._was_reset():
                 break
         receiver = self._receiver
         try:
@@ -126,7 +130,7 @@ class SocketStream(Wire):
             self._read_error = error
             if self._reads and (error is not None or is_end):
                 self._end_reading(error)
-            elif self._reads and filled == READ_BYTES and self._pending():
+            elif self._reads and filled == READ_BYTES and (self._pending() or self._reset):
                 self.loop.call_soon(self._on_readable)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
@@ -148,7 +152,18 @@ class SocketStream(Wire):
             self._lost(describe(error))
 
     def _read(self, target: memoryview) -> int:
-        return self._sock.recv_into(target)
+        count = self._sock.recv_into(target)
+        if not count and self._reset is not None:
+            raise self._reset
+        return count
+
+    def _was_reset(self) -> bool:
+        """Whether an error waits behind the bytes, of which the loop will not tell again."""
+        if self._is_told_once and self._reset is None:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                self._reset = OSError(number, os.strerror(number))
+        return self._reset is not None
 
     def _pending(self) -> int:
         return 0
@@ -319,15 +334,16 @@ class SocketStream(Wire):
 
         def drop() -> None:
             nonlocal budget
-            try:
-                count = socket.socket.recv_into(self._sock, _read_target)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                count = 0
-            budget -= count
-            if not count or budget <= 0:
-                self._stop_lingering()
+            count = 1
+            while count and budget > 0:
+                try:
+                    count = socket.socket.recv_into(self._sock, _read_target)
+                except (BlockingIOError, InterruptedError):
+                    return
+                except OSError:
+                    count = 0
+                budget -= count
+            self._stop_lingering()
 
         self.loop.add_reader(self._fd, drop)
         try:

@@ -267,6 +267,19 @@ async def test_a_reset_is_a_broken_connection_and_all_before_it_is_delivered() -
 
 
 @on_every_loop
+async def test_a_reset_that_comes_right_behind_the_bytes_is_not_missed() -> None:
+    near, far = await stream_and_socket()
+    ear = Ear(near)
+    far.send(b"the last words")
+    reset(far)
+
+    near.attach(ear)
+    await ear.until(lambda: bool(ear.events))
+
+    assert (bytes(ear.heard), ear.events) == (b"the last words", ["broken"])
+
+
+@on_every_loop
 async def test_close_writes_what_is_held_and_ends_in_order() -> None:
     near, far = await stream_and_socket()
     near.send_now(BULK * 4)
