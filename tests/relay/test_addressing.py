@@ -229,6 +229,21 @@ async def test_a_public_host_takes_the_place_of_the_listeners_own() -> None:
     assert address.startswith("wss://relay.example.test:8443/$hc/hc1?")
 
 
+async def test_an_address_of_ipv6_is_a_name_of_a_namespace_too() -> None:
+    async with running_relay(namespace(hosts=[HOST, "::1"])) as relay:
+        peers = RelayPeers(relay.port, ca=relay.ca, host=relay.host)
+        token = ("ServiceBusAuthorization", relay.token(host="::1", key_name="listenrule"))
+        target = "/$hc/hc1?sb-hc-action=listen"
+        listener, answer = await peers.upgrade(target, token, host="[::1]:8443")
+        assert answer.status == 101
+
+        send = ("ServiceBusAuthorization", relay.token())
+        address = await address_for(peers, listener, "/$hc/hc1", send)
+
+    assert JAVA_URI.fullmatch(address)
+    assert urlsplit(address).netloc == "[::1]:8443"
+
+
 @pytest.mark.clause(19)
 async def test_a_port_in_host_is_ignored_in_a_tokens_scope(
     relay: RunningRelay, peers: RelayPeers

@@ -251,3 +251,48 @@ async def test_a_listeners_close_does_not_take_back_what_it_was_told(crowd: Crow
     assert answer.status == 101
     assert (await sender.answer()).status == 101
     near.reset()
+
+
+# --- Connections of a namespace ------------------------------------------------------------------
+
+
+async def test_a_namespace_has_so_many_connections_and_no_more() -> None:
+    served = (
+        namespace(hybrid_connection("hc1"), hybrid_connection("hc2")),
+        namespace(name="ns2", hosts=["ns2.servicebus.windows.net"]),
+    )
+    settings = RelaySettings(max_connections=2, drain_seconds=0)
+    async with running_relay(*served, settings=settings) as relay:
+        peers = RelayPeers(relay.port, ca=relay.ca, host=relay.host)
+        listen = relay.token(key_name="listenrule")
+        send = ("ServiceBusAuthorization", relay.token())
+        async with (
+            await peers.listener("hc1", listen) as listener,
+            await peers.start_sender(CONNECT, send) as sender,
+        ):
+            address = str((await accept_of(listener))["address"])
+            for target, token in (
+                (CONNECT, relay.token()),
+                ("/$hc/hc2?sb-hc-action=listen", relay.token("hc2", key_name="listenrule")),
+            ):
+                _, answer = await peers.upgrade(target, ("ServiceBusAuthorization", token))
+                assert answer.status == 429
+                assert "The maximum number of connections (2) is open." in answer.reason
+
+            # A sender and its listener are one connection; another namespace has its own.
+            near, answer = await peers.visit(address)
+            assert answer.status == 101
+            other = relay.token(key_name="listenrule", host="ns2.servicebus.windows.net")
+            headers = ("ServiceBusAuthorization", other)
+            _, answer = await peers.upgrade(LISTEN, headers, host="ns2.servicebus.windows.net")
+            assert answer.status == 101
+
+            # What has ended makes room.
+            assert (await sender.answer()).status == 101
+            for peer in (near, sender):
+                await peer.send(close_frame())
+            for peer in (near, sender):
+                await peer.close()
+                assert await peer.ended()
+            async with await peers.start_sender(CONNECT, send):
+                await accept_of(listener)

@@ -310,3 +310,17 @@ async def test_an_upgrade_outside_hc_is_not_a_websocket(
 
     assert answer.status == 404
     assert error_of(answer)["code"] == "EndpointNotFound"
+
+
+@pytest.mark.parametrize("size", [0, 300, 800_000])
+async def test_a_request_with_a_body_gets_its_whole_answer(
+    relay: RunningRelay, peers: RelayPeers, size: int
+) -> None:
+    headers = [("Authorization", relay.token()), ("Content-Length", str(size))]
+    async with await peers.dial() as peer:
+        await peer.send(http_request("/hc1", HOST, *headers, method="POST") + b"x" * size)
+        answer = await peer.answer()
+
+        assert answer.status == 404
+        assert error_of(answer)["code"] == "EndpointNotFound"
+        assert await peer.ended(), "the body does not turn the end into a reset"
