@@ -264,13 +264,15 @@ class Gateway:
         )
 
     async def _serve_listener(self, visit: Visit) -> None:
+        delay = self._settings.listen_handshake_delay_seconds
+        if delay:
+            # Before all else: what changes meanwhile counts.
+            await asyncio.sleep(delay)
+            visit.namespace = self._hosts.get(visit.host, visit.namespace)
         connection, grant = self._admit(visit, Claim.LISTEN, self._websocket_token(visit))
         accept = visit.websocket_accept()
         entity = _entity(visit.namespace, connection.name)
         with self._counted(visit.namespace.name):
-            delay = self._settings.listen_handshake_delay_seconds
-            if delay:
-                await asyncio.sleep(delay)
             channel = ControlChannel(
                 visit.wire,
                 tracking_id=visit.tracking_id,

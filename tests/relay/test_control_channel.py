@@ -27,7 +27,15 @@ from tests.support.raw import (
     frame,
     upgrade_request,
 )
-from tests.support.relay import HOST, RunningRelay, running_relay
+from tests.support.relay import (
+    HOST,
+    KEY,
+    RunningRelay,
+    certificate,
+    hybrid_connection,
+    namespace,
+    running_relay,
+)
 from tests.support.wire import (
     TRACKED,
     Clock,
@@ -173,6 +181,50 @@ async def test_a_malformed_handshake_is_refused_with_400(
 
     assert answer.status == 400
     assert await peer.ended()
+
+
+async def test_what_a_listener_sends_before_its_answer_is_not_lost(
+    peers: RelayPeers, token: str
+) -> None:
+    handshake = upgrade_request(LISTEN, host=HOST, headers=[("ServiceBusAuthorization", token)])
+    early = command("unheardOf", x=1) + frame(PING, b"early")[:-1]
+    async with await peers.dial() as peer:
+        await peer.send(handshake + early)
+        assert (await peer.answer()).status == 101
+        await peer.send(frame(PING, b"early")[-1:])
+
+        answer = await peer.frame()
+        assert (answer.opcode, answer.payload) == (PONG, b"early")
+
+
+async def test_a_delay_before_the_answer_can_be_set() -> None:
+    settings = RelaySettings(listen_handshake_delay_seconds=0.1, drain_seconds=0)
+    async with running_relay(settings=settings) as relay:
+        peers = RelayPeers(relay.port, ca=relay.ca, host=relay.host)
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        async with await peers.listener("hc1", relay.token(key_name="listenrule")) as listener:
+            assert loop.time() - before >= 0.1
+            assert await is_alive(listener)
+
+
+@pytest.mark.parametrize(("stops", "status"), [(True, 503), (False, 404)], ids=["stop", "reload"])
+async def test_what_changes_during_that_delay_counts(*, stops: bool, status: int) -> None:
+    settings = RelaySettings(listen_handshake_delay_seconds=0.2, drain_seconds=5)
+    async with running_relay(settings=settings) as relay:
+        peers = RelayPeers(relay.port, ca=relay.ca, host=relay.host)
+        token = relay.token("", key_name="RootManageSharedAccessKey", key=KEY[::-1])
+        headers = [("ServiceBusAuthorization", token)]
+        async with await peers.dial() as peer:
+            await peer.send(upgrade_request(LISTEN, host=HOST, headers=headers))
+            # The relay has read it once another connection's request is answered.
+            await listener_count(peers, token)
+            if stops:
+                relay.lifetime.stop()
+            else:
+                relay.service.replace((namespace(hybrid_connection("hc2")),), certificate()[:2])
+
+            assert (await peer.answer()).status == status
 
 
 # --- Tokens, as time goes by ---------------------------------------------------------------------
