@@ -8,6 +8,7 @@ import struct
 
 from app_client.reset_watch import ResetWatch
 from tests.support.agent_ends import sockets_pair
+from tests.support.loops import run_on
 
 
 def reset(sock: socket.socket) -> None:
@@ -60,3 +61,14 @@ async def test_after_the_watch_a_reset_is_not_reported() -> None:
         await asyncio.sleep(0)
 
         assert not watch.was_reset
+
+
+def test_where_the_loop_cannot_watch_nothing_is_heard_and_nothing_fails() -> None:
+    async def test() -> None:
+        near, far = sockets_pair()
+        with near, ResetWatch(near, lambda: None) as watch:
+            reset(far)
+            await asyncio.sleep(0)
+        assert not watch.was_reset
+
+    run_on("unwatching", test)

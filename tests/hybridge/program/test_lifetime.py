@@ -12,6 +12,7 @@ import pytest
 from hybridge.program import lifetime
 from hybridge.program.lifetime import MAX_REMEMBERED_ERRORS, ErrorLimiter, Lifetime
 from hybridge.protocol.errors import InvalidSetting, Unreachable
+from tests.support.loops import UnwatchingLoop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -158,3 +159,31 @@ def test_uvloop_that_is_wanted_and_absent_is_an_error_and_else_asyncio_serves(
         lifetime.run(main)
 
     assert seen == ["asyncio"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_heard_on_a_loop_that_takes_no_handlers(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(life: Lifetime) -> None:
+        os.kill(os.getpid(), number)
+        await life.stopping.wait()
+
+    known = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    before = [signal.getsignal(each) for each in known]
+    monkeypatch.setattr(lifetime, "_loop_factory", lambda _: UnwatchingLoop)
+    try:
+        assert lifetime.run(main) == 0
+    finally:
+        for each, handler in zip(known, before, strict=True):
+            signal.signal(each, handler)
+
+
+def test_a_system_without_sighup_can_still_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(life: Lifetime) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await life.stopping.wait()
+
+    monkeypatch.delattr(signal, "SIGHUP")
+
+    assert lifetime.run(main) == 0

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from hybridge.program import limits
 from hybridge.program.limits import MOST_DESCRIPTORS, raise_descriptor_limit
 
 
@@ -44,3 +45,9 @@ def test_there_are_never_fewer_than_0_connections(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 10))
 
     assert raise_descriptor_limit(descriptors_per_connection=2) == 0
+
+
+def test_a_system_that_counts_no_descriptors_sets_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "resource", None)
+
+    assert raise_descriptor_limit(descriptors_per_connection=1, reserve=0) == MOST_DESCRIPTORS

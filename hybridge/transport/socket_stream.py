@@ -1,0 +1,364 @@
+"""A socket as a byte stream: non-blocking, and driven by ourselves.
+
+Why not the event loop's own transport: two copies less, no buffer per connection while idle, TLS
+session resumption, and a write that says at once what the socket did not take. See
+docs/decisions/0002-data-plane.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+
+from hybridge.protocol.errors import ConnectionLost
+from hybridge.transport.sockets import (
+    LINGER_SECONDS,
+    MAX_LINGER_BYTES,
+    describe,
+    has_input,
+    reset_on_close,
+)
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
+
+_logger = logging.getLogger(__name__)
+
+READ_BYTES = 4 * 65_528
+"""Most bytes of one read: four frames that, with their headers of 8 bytes, fill TLS records."""
+
+_TLS_RECORD_BYTES = 16_384
+
+# One buffer for the whole process: filled, handed on and written again without an await in between.
+_read_buffer = memoryview(bytearray(HEADROOM_BYTES + READ_BYTES))
+_read_target = _read_buffer[HEADROOM_BYTES:]
+
+
+class SocketStream(Wire):
+    """A connected socket. Events come to the attached `Receiver`, which may be exchanged.
+
+    Bytes that the kernel does not take are copied and held; there are never more than what one call
+    of `write` or `send_now` was given, as long as the caller looks at `is_blocked`.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._receiver: Receiver | None = None
+        self._held: list[memoryview] = []
+        self._reads = False
+        self._writes = False
+        self._eof_wanted = False
+        self._read_over = False
+        self._read_error: OSError | None = None
+        self._reset: OSError | None = None
+        # libuv stops watching a socket at its error, after one call, in which bytes may come first.
+        self._is_told_once = not isinstance(self.loop, asyncio.SelectorEventLoop)
+        self._write_error: OSError | None = None
+        self._is_open = True
+        self._flushed: asyncio.Future[None] | None = None
+        self._lingering: asyncio.Future[None] | None = None
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver) -> None:
+        """Tell ``receiver`` what happens from now on, and read if reading is not paused."""
+        first = self._receiver is None
+        self._receiver = receiver
+        if first:
+            self.resume()
+
+    def pause(self) -> None:
+        """Stop reading."""
+        if self._reads:
+            self._reads = False
+            if self._is_open:
+                self.loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Read again, beginning with what is decrypted already and no selector can see."""
+        if self._reads or self._read_over or not self._is_open or self._lingering is not None:
+            return
+        self._reads = True
+        self.loop.add_reader(self._fd, self._on_readable)
+        if self._pending():
+            self.loop.call_soon(self._on_readable)
+
+    def _on_readable(self) -> None:
+        if not self._reads:
+            return
+        filled = 0
+        error = self._read_error
+        is_end = False
+        while error is None and filled < READ_BYTES:
+            try:
+                count = self._read(_read_target[filled:])
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as problem:
+                error = problem
+                break
+            if not count:
+                is_end = True
+                break
+            filled += count
+            if count < _TLS_RECORD_BYTES and not self._was_reset():
+                break
+        receiver = self._receiver
+        try:
+            if filled and receiver is not None:
+                receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+            # The socket tells an error once, an end again and again. Where the receiver has paused
+            # us just now, the news is for whoever resumes: the receiver may be another then.
+            self._read_error = error
+            if self._reads and (error is not None or is_end):
+                self._end_reading(error)
+            elif self._reads and filled == READ_BYTES and (self._pending() or self._reset):
+                self.loop.call_soon(self._on_readable)
+        except Exception:
+            # A bug of ours: loud, and the end of this connection only.
+            _logger.exception("error while handling a connection")
+            self._lost("internal error")
+
+    def _end_reading(self, error: OSError | None) -> None:
+        if not self._is_open:
+            return
+        self.pause()
+        self._read_over = True
+        error = error or self._write_error
+        receiver = self._receiver
+        if receiver is None:
+            return
+        if error is None:
+            receiver.ended()
+        else:
+            self._lost(describe(error))
+
+    def _read(self, target: memoryview) -> int:
+        count = self._sock.recv_into(target)
+        if not count and self._reset is not None:
+            raise self._reset
+        return count
+
+    def _was_reset(self) -> bool:
+        """Whether an error waits behind the bytes, of which the loop will not tell again."""
+        if self._is_told_once and self._reset is None:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                self._reset = OSError(number, os.strerror(number))
+        return self._reset is not None
+
+    def _pending(self) -> int:
+        return 0
+
+    def has_input(self) -> bool:
+        """Whether bytes, an end or an error wait on a socket that is not being read."""
+        return has_input(self._fd)
+
+    # --- writing ------------------------------------------------------------------------------
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether bytes are held because the socket did not take them."""
+        return bool(self._held)
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes are held."""
+        return sum(map(len, self._held))
+
+    def write(self, buffer: memoryview, start: int, end: int) -> None:
+        """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
+        if not self._is_open or self._write_error is not None:
+            return
+        sent = 0 if self._held else self._push(buffer[start:end])
+        if sent < end - start:
+            self._hold(memoryview(bytes(buffer[start + sent : end])))
+
+    def send_now(self, data: bytes) -> None:
+        """Send ``data`` now; hold what the socket does not take, without a copy."""
+        if not self._is_open or self._write_error is not None:
+            return
+        view = memoryview(data)
+        sent = 0 if self._held else self._push(view)
+        if sent < len(view):
+            self._hold(view[sent:])
+
+    def _hold(self, rest: memoryview) -> None:
+        if self._write_error is not None or not self._is_open:
+            return
+        self._held.append(rest)
+        if not self._writes:
+            self._writes = True
+            self.loop.add_writer(self._fd, self._on_writable)
+
+    def _push(self, view: memoryview) -> int:
+        """Offer bytes to the socket; give how many it took. After an error, it takes all."""
+        try:
+            return self._sock.send(view)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            self._write_failed(error)
+            return len(view)
+
+    def _on_writable(self) -> None:
+        held = self._held
+        while held:
+            view = held[0]
+            sent = self._push(view)
+            if self._write_error is not None or not self._is_open:
+                return
+            if sent < len(view):
+                held[0] = view[sent:]
+                return
+            del held[0]
+        self._stop_writing()
+        if self._eof_wanted:
+            self._shutdown_writing()
+        self._tell_drained()
+
+    def _stop_writing(self) -> None:
+        if self._writes:
+            self._writes = False
+            self.loop.remove_writer(self._fd)
+
+    def _tell_drained(self) -> None:
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+        if self._receiver is None:
+            return
+        try:
+            self._receiver.drained()
+        except Exception:
+            _logger.exception("error while handling a connection")
+            self._lost("internal error")
+
+    def _write_failed(self, error: OSError) -> None:
+        """Note that the peer takes no more. What it had sent before may still be read."""
+        self._write_error = error
+        self._held.clear()
+        self._stop_writing()
+        # Not at once: we may be deep inside the handling of the other stream's data.
+        self.loop.call_soon(self._after_write_error)
+
+    def _after_write_error(self) -> None:
+        if not self._is_open or self._write_error is None:
+            return
+        if self._read_over:
+            self._lost(describe(self._write_error))
+        else:
+            self._tell_drained()
+
+    def write_eof(self) -> None:
+        """Send FIN, after what is held."""
+        self._eof_wanted = True
+        if not self._held and self._is_open:
+            self._shutdown_writing()
+
+    def _shutdown_writing(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if self._write_error is None:
+                self._write_failed(error)
+
+    # --- ending -------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket is still ours."""
+        return self._is_open
+
+    def abort(self) -> None:
+        """Close at once with RST; the receiver is told nothing more."""
+        if self._is_open:
+            reset_on_close(self._sock)
+            self._release()
+
+    async def close(self, *, stall_seconds: float = 600.0) -> None:
+        """Write what is held, end in order; see `Wire.close`."""
+        try:
+            await self._flush(stall_seconds)
+            if not self._is_open:
+                return
+            self.pause()
+            self._say_goodbye()
+            if not self._read_over:
+                await self._linger()
+        finally:
+            if self._held:
+                # Cancelled: what is cut off must not look complete.
+                self.abort()
+            self._release()
+
+    async def _flush(self, stall_seconds: float) -> None:
+        while self._held and self._is_open:
+            before = self.held_bytes
+            if self._flushed is None or self._flushed.done():
+                self._flushed = self.loop.create_future()
+            try:
+                async with asyncio.timeout(stall_seconds):
+                    await asyncio.shield(self._flushed)
+            except TimeoutError:
+                if self.held_bytes >= before:
+                    self.abort()
+
+    def _say_goodbye(self) -> None:
+        if not self._eof_wanted:
+            self._eof_wanted = True
+            self._shutdown_writing()
+
+    async def _linger(self) -> None:
+        """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
+        if self._lingering is None:
+            self._lingering = self.loop.create_future()
+        budget = MAX_LINGER_BYTES
+
+        def drop() -> None:
+            nonlocal budget
+            count = 1
+            while count and budget > 0:
+                try:
+                    count = socket.socket.recv_into(self._sock, _read_target)
+                except (BlockingIOError, InterruptedError):
+                    return
+                except OSError:
+                    count = 0
+                budget -= count
+            self._stop_lingering()
+
+        self.loop.add_reader(self._fd, drop)
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await asyncio.shield(self._lingering)
+        except TimeoutError:
+            _logger.debug("the peer did not close in time")
+        finally:
+            self._stop_lingering()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None and self._is_open:
+            self.loop.remove_reader(self._fd)
+            if not self._lingering.done():
+                self._lingering.set_result(None)
+
+    def _lost(self, why: str) -> None:
+        if not self._is_open:
+            return
+        self.abort()
+        if self._receiver is not None:
+            self._receiver.broken(ConnectionLost(f"the connection broke: {why}"))
+
+    def _release(self) -> None:
+        if not self._is_open:
+            return
+        self.pause()
+        self._stop_writing()
+        self._stop_lingering()
+        self._is_open = False
+        self._held.clear()
+        self._sock.close()
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
