@@ -91,6 +91,15 @@ def test_every_page_of_the_documentation_can_be_reached_from_the_readme() -> Non
     assert [path for path in PAGES if path not in reached] == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_of_ours_that_is_named_exists(path: Path) -> None:
+    folders = "|".join((*PACKAGES, "tests", "docs", "docker", "benchmarks"))
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", path.read_text(encoding="utf-8"))
+    examples = {"relay/core/x.py", "tests/relay/core/test_x.py"}
+
+    assert [name for name in named if name not in examples and not (ROOT / name).exists()] == []
+
+
 # --- clauses -------------------------------------------------------------------------------------
 
 
