@@ -8,6 +8,7 @@ docs/decisions/0002-data-plane.md.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -114,7 +115,7 @@ class SocketStream(Wire):
             self._read_error = error
             if self._reads and (error is not None or is_end):
                 self._end_reading(error)
-            elif self._reads and filled == READ_BYTES and (self._pending() or self._reset):
+            elif self._reads and filled == READ_BYTES and (self._pending() or self._was_reset()):
                 self.loop.call_soon(self._on_readable)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
@@ -137,7 +138,8 @@ class SocketStream(Wire):
 
     def _read(self, target: memoryview) -> int:
         count = self._sock.recv_into(target)
-        if not count and self._reset is not None:
+        if not count and self._reset is not None and self._reset.errno != errno.EPIPE:
+            # EPIPE: the peer's orderly end had come before the reset, and all it sent is here.
             raise self._reset
         return count
 

@@ -15,6 +15,7 @@ import pytest
 from hybridge.protocol.errors import ConnectionLost, RelayError, TargetRefused
 from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.pump import pump
+from hybridge.transport.socket_stream import READ_BYTES
 from hybridge.transport.stream import HEADROOM_BYTES, Wire
 from hybridge.transport.tcp import TcpStream, dial_tcp, listen_tcp, open_tcp
 from tests.support.agent_ends import free_port, sockets_pair
@@ -277,6 +278,41 @@ async def test_a_reset_that_comes_right_behind_the_bytes_is_not_missed() -> None
     await ear.until(lambda: bool(ear.events))
 
     assert (bytes(ear.heard), ear.events) == (b"the last words", ["broken"])
+
+
+@on_every_loop
+async def test_a_reset_behind_exactly_one_read_is_not_missed() -> None:
+    sock, far = sockets_pair()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * READ_BYTES)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_BYTES)
+    sent = 0
+    while sent < READ_BYTES:
+        sent += far.send(bytes(READ_BYTES - sent))
+    await until(lambda: len(sock.recv(2 * READ_BYTES, socket.MSG_PEEK)) == READ_BYTES)
+    reset(far)
+    near = await open_tcp(sock)
+    ear = Ear(near)
+
+    near.attach(ear)
+    await ear.until(lambda: bool(ear.events))
+
+    assert len(ear.heard) == READ_BYTES
+    assert ear.events == ["broken"]
+
+
+@on_every_loop
+async def test_an_orderly_end_that_a_reset_follows_stays_an_end() -> None:
+    near, far = await stream_and_socket()
+    ear = Ear(near)
+    far.send(b"the whole answer")
+    far.shutdown(socket.SHUT_WR)
+    reset(far)
+
+    near.attach(ear)
+    await ear.until(lambda: bool(ear.events))
+
+    assert (bytes(ear.heard), ear.events) == (b"the whole answer", ["ended"])
+    near.abort()
 
 
 @on_every_loop
