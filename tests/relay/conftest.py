@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.raw import RelayPeers
+from tests.support.raw import RawPeer, RelayPeers
 from tests.support.relay import RunningRelay, running_relay
 
 
@@ -19,3 +19,16 @@ async def relay() -> AsyncIterator[RunningRelay]:
 @pytest.fixture
 def peers(relay: RunningRelay) -> RelayPeers:
     return RelayPeers(relay.port, ca=relay.ca, host=relay.host)
+
+
+@pytest.fixture
+def listen_token(relay: RunningRelay) -> str:
+    """A token that may listen on hc1."""
+    return relay.token("hc1", key_name="listenrule")
+
+
+@pytest.fixture
+async def listener(peers: RelayPeers, listen_token: str) -> AsyncIterator[RawPeer]:
+    """The control channel of a listener that is online on hc1."""
+    async with await peers.listener("hc1", listen_token) as peer:
+        yield peer

@@ -33,12 +33,6 @@ async def relay() -> AsyncIterator[RunningRelay]:
         yield running
 
 
-@pytest.fixture
-async def listener(relay: RunningRelay, peers: RelayPeers) -> AsyncIterator[RawPeer]:
-    async with await peers.listener("hc1", relay.token("hc1", key_name="listenrule")) as peer:
-        yield peer
-
-
 # --- Which door ----------------------------------------------------------------------------------
 
 

@@ -215,12 +215,6 @@ async def test_an_expired_token_of_the_listener_leaves_live_connections(
 # --- Drain ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def listener(relay: RunningRelay, peers: RelayPeers) -> AsyncIterator[RawPeer]:
-    async with await peers.listener("hc1", relay.token(key_name="listenrule")) as peer:
-        yield peer
-
-
 async def test_the_service_says_whether_it_listens_and_whether_it_drains(
     relay: RunningRelay, peers: RelayPeers, listener: RawPeer
 ) -> None:

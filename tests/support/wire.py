@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
 import time
 from urllib.parse import quote
 
 import pytest
 
-from tests.support.raw import PING, PONG, RawPeer, RelayPeers, frame
+from tests.support.raw import PING, PONG, TEXT, RawPeer, RelayPeers, frame
 from tests.support.relay import KEY, LAST_EXPIRY
 
 TRACKED = re.compile(
@@ -20,10 +21,18 @@ TRACKED = re.compile(
 )
 """Clause 45: how the service says why it refused."""
 
+CONTINUATION = 0
+"""Opcode of a fragment that is not the first."""
+
 
 def http_request(target: str, host: str, *headers: tuple[str, str], method: str = "GET") -> bytes:
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{k}: {v}" for k, v in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def command(name: str, **fields: object) -> bytes:
+    """Write a command of a control channel, as one frame."""
+    return frame(TEXT, json.dumps({name: fields}).encode())
 
 
 def quoted(resource: str) -> str:
