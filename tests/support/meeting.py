@@ -73,12 +73,13 @@ async def joined(
 
 
 async def is_silent(peer: RawPeer, *, seconds: float = 0.05) -> bool:
-    """Whether nothing comes from the relay for a moment."""
+    """Whether nothing comes from the relay for a moment, not even the end."""
     try:
         async with asyncio.timeout(seconds):
-            return not await peer.reader.read(1)
+            await peer.reader.read(1)
     except TimeoutError:
         return True
+    return False
 
 
 async def rest(peer: RawPeer) -> tuple[bytes, bool]:

@@ -179,7 +179,7 @@ class RawPeer:
                 return each.close
 
     async def ended(self) -> bool:
-        """Wait for the end of the connection; True where it was an orderly one, False for a reset."""
+        """Wait for the end; True where it was an orderly one, False for a reset."""
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while await self.reader.read(65_536):
@@ -202,9 +202,10 @@ class RelayPeers:
         self.port = port
         self.ca = ca
         self.host = host
+        self._context = ssl.create_default_context(cafile=str(ca))
 
     async def dial(self) -> RawPeer:
-        return await RawPeer.dial(self.port, ca=self.ca, name=self.host)
+        return await RawPeer.dial(self.port, ca=self.ca, name=self.host, context=self._context)
 
     async def request(self, data: bytes) -> tuple[RawPeer, Answer]:
         """Send raw bytes on a new connection; give it, and the answer."""
