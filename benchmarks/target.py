@@ -86,7 +86,7 @@ class Conversation:
             self._echoes = True
             return
         selector.unregister(self._sock)
-        # A copy of the descriptor: this object's is closed by nobody else.
+        # From here on the socket is the thread's, which closes it.
         threading.Thread(target=_transfer, args=(self._sock, order), daemon=True).start()
 
 
