@@ -20,8 +20,9 @@ from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import RelayError, Unreachable
 from hybridge.sender import Sender
 from hybridge.transport.accept import accept_connections
+from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import listen_tcp, open_tcp
+from hybridge.transport.tcp import open_tcp
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Forwarder:
                 labels=self._labels,
             )
             listen = (DEFAULT_LISTEN_HOST, port)
-        self._sockets = listen_tcp([listen[0]], listen[1])
+        self._sockets = open_sockets(*listen, flag="--listen")
         host, port = self._sockets[0].getsockname()[:2]
         self.address = (host, port)
         return self.address

@@ -31,6 +31,7 @@ from hybridge.protocol.errors import (
     Unreachable,
     UntrustedCertificate,
 )
+from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.secret import Secret
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.stream import Wire
@@ -407,7 +408,7 @@ def _translate(error: BaseException, target: ConnectionString) -> RelayError:
             )
         if response.status_code == 401:
             return AuthorizationFailed(
-                f"401 {reason}", hint="use the key of a rule that grants Listen"
+                f"401 {reason}", hint=authorization_hint(reason, claim="Listen")
             )
         return HandshakeRefused(response.status_code, reason)
     if isinstance(error, TimeoutError):

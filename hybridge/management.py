@@ -20,6 +20,7 @@ from hybridge.protocol.errors import (
     MalformedMessage,
     Unreachable,
 )
+from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.user_metadata import parse_target
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.stream import Stream
@@ -143,7 +144,7 @@ def _read(response: h11.Response, body: bytes) -> RuntimeInformation:
     reason = bytes(response.reason).decode(errors="replace")
     status = response.status_code
     if status == 401:
-        raise AuthorizationFailed(f"401 {reason}", hint="check the rule's name and key")
+        raise AuthorizationFailed(f"401 {reason}", hint=authorization_hint(reason))
     if status in (404, 204):
         raise EndpointNotFound(f"{status} {reason}", hint="check the name of the hybrid connection")
     if status != 200:

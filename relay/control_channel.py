@@ -29,6 +29,9 @@ _logger = logging.getLogger(__name__)
 MAX_UNSENT_BYTES = 1_048_576
 """Messages and pongs held for a listener that does not read; beyond it the listener is dropped."""
 
+MAX_REASON_CHARACTERS = 70
+"""What fits of a Close reason before its TrackingId: a Close holds 123 bytes of it."""
+
 CLOSE_SECONDS = 5.0
 """How long a Close of ours waits for the listener's."""
 
@@ -150,7 +153,8 @@ class ControlChannel:
         """Send a Close, and wait for the listener's in `finish`."""
         if self._protocol.state is State.OPEN:
             self.why = f"closed with {code}: {reason}"
-            self._protocol.send_close(code, reason_bytes(reason).decode())
+            shown = f"{reason[:MAX_REASON_CHARACTERS]} TrackingId:{self.tracking_id}"
+            self._protocol.send_close(code, reason_bytes(shown).decode())
             self._flush()
         self._end()
 
@@ -210,9 +214,9 @@ class ControlChannel:
         try:
             message = messages.parse(data.decode())
         except UnicodeDecodeError:
-            self._fail(CloseCode.INVALID_DATA, "A command is not UTF-8.")
+            self.close(CloseCode.INVALID_DATA, "A command is not UTF-8.")
         except MalformedMessage as error:
-            self._fail(CloseCode.PROTOCOL_ERROR, f"A command cannot be read: {error}.")
+            self.close(CloseCode.PROTOCOL_ERROR, f"A command cannot be read: {error}.")
         else:
             if isinstance(message, messages.RenewToken):
                 self._take_token(message)
@@ -227,12 +231,9 @@ class ControlChannel:
                 error,
                 extra={"event": "InvalidSasToken", "id": self.tracking_id},
             )
-            self._fail(CloseCode.POLICY_VIOLATION, str(error))
+            self.close(CloseCode.POLICY_VIOLATION, str(error))
             return
         self._await_expiry()
-
-    def _fail(self, code: int, reason: str) -> None:
-        self.close(code, f"{reason[:70]} TrackingId:{self.tracking_id}")
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ class ControlChannel:
                 "a listener's token expired",
                 extra={"event": "ListenerClosingFromExpiredToken", "id": self.tracking_id},
             )
-            self._fail(CloseCode.POLICY_VIOLATION, "ExpiredToken: The token is expired.")
+            self.close(CloseCode.POLICY_VIOLATION, "ExpiredToken: The token is expired.")
 
     def _check_liveness(self) -> None:
         if self.closed.done() or not self._wire.is_open:

@@ -186,16 +186,18 @@ class Gateway:
                 problem = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
                 await self._refuse_unread(wire, 431, problem)
             return None
+        host = path = ""
         try:
             head = parse_head(raw)
+            path = head.target.partition("?")[0]
             host = address.split_authority(head.host)[0]
             namespace = self._hosts.get(host)
             if namespace is None:
-                await self._refuse_unread(wire, 404, NOT_FOUND, host=host)
-                return None
+                raise EndpointNotFound(NOT_FOUND)
             target = _parse_target(head)
         except RelayError as error:
-            await self._refuse_unread(wire, error.status or 400, f"{error}".rstrip(".") + ".")
+            message = f"{error}".rstrip(".") + "."
+            await self._refuse_unread(wire, error.status or 400, message, host=host, path=path)
             return None
         number = next(self._gateway_numbers)
         return Visit(
@@ -210,16 +212,17 @@ class Gateway:
         )
 
     async def _refuse_unread(
-        self, wire: Wire, status: int, message: str, *, host: str = ""
+        self, wire: Wire, status: int, message: str, *, host: str = "", path: str = ""
     ) -> None:
         """Refuse a request that leads nowhere: no namespace, or no request at all."""
+        is_websocket_path = path.lower().startswith("/$hc/")
         reason = tracking.phrase(
             message,
             tracking_id=f"{uuid.uuid4()}_G0",
             host=host,
-            path="",
+            path=path[len("/$hc/") :] if is_websocket_path else path,
             now=time.time(),
-            http=True,
+            http=not is_websocket_path,
         )
         body = tracking.error_body(status, reason)
         headers = [("Content-Type", "application/json")]
@@ -315,7 +318,7 @@ class Gateway:
             token,
             claim=Claim.LISTEN,
             path_segments=visit.target.segments,
-            now=time.time(),
+            now=time.time() - self._settings.clock_skew_seconds,
         )
 
     async def _serve_sender(self, visit: Visit) -> Rest | None:
@@ -344,7 +347,7 @@ class Gateway:
             token,
             claim=claim,
             path_segments=visit.target.segments,
-            now=time.time(),
+            now=time.time() - self._settings.clock_skew_seconds,
             any_claim=any_claim,
         )
         if found is None:

@@ -14,9 +14,9 @@ from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.protocol.errors import RelayError
 from hybridge.transport.development_ca import DevelopmentCa
+from hybridge.transport.listening import bound_address, open_sockets
 from relay import admin, configuration, share
 from relay.service import Service
-from relay.sockets import bound_address, open_sockets
 
 if TYPE_CHECKING:
     import socket

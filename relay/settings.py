@@ -79,6 +79,9 @@ class RelaySettings:
     token_grace_seconds: float = 300.0
     """How long a control channel outlives its token, for a late renewal (48, 49)."""
 
+    clock_skew_seconds: float = 0.0
+    """How long after its expiry a token still opens something new, for clocks that differ."""
+
     close_forward_delay_seconds: float = 0.0
     """Wait before a Close is passed on: 0.05 for a race in Microsoft's Java client."""
 
@@ -92,10 +95,10 @@ class RelaySettings:
     """Connections per namespace, control channels included."""
 
     max_pending_rendezvous: int = 1_000
-    """Senders that wait for a listener, per namespace."""
+    """Senders that wait for a listener, in the whole relay."""
 
     max_handshakes: int = 256
-    """Peers that have not finished TLS and request head, in the whole relay."""
+    """Peers in the middle of their TLS handshake, in the whole relay; more wait."""
 
     unknown_rendezvous_status: int = 403
     """Answer to an address that is unknown, used or expired. The documentation and Microsoft's own
@@ -163,6 +166,7 @@ def _check(name: str, value: object) -> None:
         may_be_zero = name.endswith("_delay_seconds") or name in (
             "drain_seconds",
             "token_grace_seconds",
+            "clock_skew_seconds",
         )
         if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
             least = "0 or more" if may_be_zero else "more than 0"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import (
-    ExpiredToken,
     HandshakeRefused,
     RelayError,
     TargetTimedOut,
     Unreachable,
     UntrustedCertificate,
 )
+from hybridge.protocol.refusals import authorization_hint
 
 
 def advice(error: RelayError, *, claim: Claim) -> str:
@@ -26,8 +26,6 @@ def advice(error: RelayError, *, claim: Claim) -> str:
         return error.hint
     if isinstance(error, UntrustedCertificate):
         return "give the relay's authority with --ca, and connect to a name in its certificate"
-    if isinstance(error, ExpiredToken):
-        return "set this machine's clock, or take a new token"
     if isinstance(error, HandshakeRefused):
         return _after_refusal(error, claim)
     if isinstance(error, TargetTimedOut):
@@ -41,19 +39,15 @@ def _after_refusal(error: HandshakeRefused, claim: Claim) -> str:
     reason = error.reason.lower()
     if error.status == 404 and "listener" in reason:
         return "start an agent for this hybrid connection: hcm run"
-    if error.status == 401 and "expired" in reason:
-        return "set this machine's clock, or take a new token"
-    if error.status == 401 and "signature" in reason:
-        return "copy the connection string again: its key is not the rule's key"
-    if error.status == 401 and "audience" in reason:
-        return "check Endpoint and EntityPath: the token is for another address"
+    if error.status == 401:
+        return authorization_hint(reason, claim=str(claim))
     return _after_status(error.status or 0, claim)
 
 
 def _after_status(status: int, claim: Claim) -> str:
     match status:
         case 401 | 403:
-            return f"use a connection string of a rule with {claim}, with its own key"
+            return authorization_hint("", claim=str(claim))
         case 404:
             return "check the host in Endpoint and the name in EntityPath"
         case 429:

@@ -52,4 +52,7 @@ class Dialer:
             if error.status is None:
                 raise
             # Of a target, 502 and 504 would be right; here it is the relay that is not there.
-            raise Unreachable(f"the relay: {error}", hint=error.hint) from error
+            raise Unreachable(
+                f"the relay cannot be reached: {error}",
+                hint="check that the relay is running, its name and its port",
+            ) from error

@@ -63,3 +63,8 @@ def has_room(fd: int) -> bool:
 def describe(error: BaseException) -> str:
     """Say what went wrong, in the system's words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def show_address(host: str, port: int) -> str:
+    """Write ``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

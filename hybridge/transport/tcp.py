@@ -1,15 +1,13 @@
-"""TCP: dial, listen, and a TCP connection as a byte stream."""
+"""TCP: dial, and a TCP connection as a byte stream."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
 
 import aiohappyeyeballs
 
 from hybridge.protocol.errors import (
-    InvalidSetting,
     RelayError,
     TargetRefused,
     TargetTimedOut,
@@ -18,7 +16,7 @@ from hybridge.protocol.errors import (
 from hybridge.transport.loop_stream import LoopStream, open_loop_stream
 from hybridge.transport.readiness import has_readiness
 from hybridge.transport.socket_stream import SocketStream
-from hybridge.transport.sockets import describe, set_no_delay
+from hybridge.transport.sockets import describe, set_no_delay, show_address
 
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long the next address of a name waits for the one before it (RFC 8305)."""
@@ -90,41 +88,3 @@ async def open_tcp(sock: socket.socket) -> TcpStream | LoopStream:
 async def dial_tcp(host: str, port: int) -> TcpStream | LoopStream:
     """Open a plain TCP stream; errors as `dial_socket`."""
     return await open_tcp(await dial_socket(host, port))
-
-
-def show_address(host: str, port: int) -> str:
-    """Write ``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def listen_tcp(hosts: Sequence[str], port: int, *, backlog: int = 1024) -> list[socket.socket]:
-    """Open one listening socket per host, all on one port; port 0 takes a free one.
-
-    Raises:
-        InvalidSetting: An address cannot be used, or the port is taken.
-    """
-    sockets: list[socket.socket] = []
-    try:
-        for host in hosts:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            info = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]
-            sock = socket.socket(info[0], info[1], info[2])
-            sockets.append(sock)
-            # On Windows SO_REUSEADDR would let another program take the port too.
-            option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
-            sock.setsockopt(socket.SOL_SOCKET, option, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(info[4])
-            sock.listen(backlog)
-            sock.setblocking(False)
-            port = sock.getsockname()[1]
-    except OSError as error:
-        for sock in sockets:
-            sock.close()
-        raise InvalidSetting(
-            "listen address",
-            f"{show_address(host, port)} cannot be used: {describe(error)}",
-            hint="choose another port, or stop the program that holds this one",
-        ) from error
-    return sockets

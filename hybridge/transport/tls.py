@@ -12,7 +12,8 @@ from hybridge.transport.loop_stream import open_loop_stream
 from hybridge.transport.loop_tls import LoopTlsStream
 from hybridge.transport.readiness import has_readiness, wait_readable, wait_writable
 from hybridge.transport.socket_stream import SocketStream
-from hybridge.transport.tcp import dial_socket, show_address
+from hybridge.transport.sockets import show_address
+from hybridge.transport.tcp import dial_socket
 
 SLICE_BYTES = 16_384
 """Most bytes of one TLS write: one record, so that little is copied when the peer is slow."""

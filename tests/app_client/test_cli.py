@@ -106,12 +106,12 @@ def test_asked_to_stop_while_it_waits_for_the_relay_it_ends_with_0() -> None:
         assert program.wait() == 0
 
 
-def test_a_port_in_use_is_two_lines_and_exit_code_2() -> None:
+def test_a_port_in_use_is_two_lines_and_exit_code_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         args = ("forward", "--connection-string", ORDERS, "--listen", address)
         with RunningProgram("app_client", args, {}) as program:
-            assert program.wait() == 2
+            assert program.wait() == 1
 
     lines = [line for line in program.lines if line.startswith("app-client: ")]
     assert len(lines) == 2

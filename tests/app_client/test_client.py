@@ -23,11 +23,11 @@ from hybridge.protocol import connection_string
 from hybridge.protocol.errors import (
     AuthorizationFailed,
     HandshakeRefused,
-    InvalidSetting,
     RelayError,
     Unreachable,
     UntrustedCertificate,
 )
+from hybridge.transport.listening import AddressUnusable
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import TcpStream, dial_tcp
 from hybridge.transport.timing import Timing
@@ -133,7 +133,7 @@ async def running(
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def dial(running: Running) -> TcpStream:
+async def dial(running: Running) -> Stream:
     _, (host, port) = await running.addresses.get()
     running.addresses.put_nowait(("", (host, port)))
     return await dial_tcp(host, port)
@@ -380,7 +380,7 @@ async def test_a_bug_in_one_connection_ends_only_that_one(
     assert record.exc_info is not None
 
 
-async def outcome_of(stream: TcpStream) -> str:
+async def outcome_of(stream: Stream) -> str:
     """How the peer ended it: an error's text, or nothing for an orderly end."""
     try:
         await stream.receive()
@@ -488,7 +488,7 @@ async def test_a_port_in_use_is_named() -> None:
                 await asyncio.Event().wait()
 
     error = only(caught)
-    assert isinstance(error, InvalidSetting)
+    assert isinstance(error, AddressUnusable)
     assert f"127.0.0.1:{port}" in str(error)
     assert error.hint
 

@@ -8,9 +8,10 @@ import pytest
 
 from hybridge import Listener, connect
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
+from hybridge.transport.listening import open_sockets
 from hybridge.transport.loop_tls import LoopTlsStream
 from hybridge.transport.pump import pump
-from hybridge.transport.tcp import dial_tcp, listen_tcp, open_tcp
+from hybridge.transport.tcp import dial_tcp, open_tcp
 from hybridge.transport.websocket import WebSocketStream
 from tests.support.loops import UnwatchingLoop, on_every_loop
 from tests.support.relay import RunningRelay, running_relay
@@ -131,7 +132,7 @@ async def _refusal(relay: RunningRelay) -> HandshakeRefused:
 
 @on_every_loop
 async def test_tcp_at_both_ends_is_carried_through_the_relay() -> None:
-    sockets = listen_tcp(["127.0.0.1"], 0)
+    sockets = open_sockets("127.0.0.1", 0, flag="--port")
     loop = asyncio.get_running_loop()
     async with running_relay() as relay, listener_at(relay) as listener:
         await listener.wait_online()

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from hybridge.transport.listening import bound_address, open_sockets
 from relay.admin import Health, is_welcome, make_app, serve
-from relay.sockets import bound_address, open_sockets
 
 
 async def ask(port: int, text: str) -> tuple[int, object]:

@@ -12,9 +12,9 @@ from typing import Any
 import click
 import pytest
 
+from hybridge.transport.listening import bound_address, open_sockets
 from relay.cli import PROGRAM, cli
 from relay.configuration import DEVELOPMENT_KEY
-from relay.sockets import bound_address, open_sockets
 from tests.support.command import exit_code_of
 
 RELAY_HELP = """\

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from hybridge.transport.tcp import READ_BYTES
+from hybridge.transport.socket_stream import READ_BYTES
 from relay.leg import MAX_JOINED_BYTES
 from relay.settings import RelaySettings
 from tests.support.meeting import CONNECT, is_silent, joined, listening, rest

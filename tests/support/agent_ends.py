@@ -10,7 +10,9 @@ from typing import Self
 
 from hybridge.protocol.errors import RelayError, Unreachable
 from hybridge.protocol.messages import RemoteEndpoint
-from hybridge.transport.tcp import TcpStream, listen_tcp
+from hybridge.transport.listening import open_sockets
+from hybridge.transport.stream import Stream
+from hybridge.transport.tcp import TcpStream
 
 KEY = "dGhpcyBpcyBhIHNlY3JldCBrZXkgb2YgMzIgYnl0ZXM="
 """A key that must never be seen in a log, an error or a repr."""
@@ -39,7 +41,7 @@ def tcp_pair() -> tuple[TcpStream, TcpStream]:
     return TcpStream(near), TcpStream(far)
 
 
-async def receive_all(stream: TcpStream) -> bytes:
+async def receive_all(stream: Stream) -> bytes:
     """Everything up to the orderly end."""
     received = bytearray()
     while data := await stream.receive():
@@ -58,7 +60,7 @@ class Target:
     """A TCP service on loopback: hands out what connects to it."""
 
     def __init__(self) -> None:
-        self._sockets = listen_tcp(["127.0.0.1"], 0)
+        self._sockets = open_sockets("127.0.0.1", 0, flag="--port")
         self.port: int = self._sockets[0].getsockname()[1]
         self.accepted = 0
 

@@ -17,10 +17,10 @@ from hybridge.protocol.sas import resource_of, sign
 from hybridge.protocol.secret import Secret
 from hybridge.protocol.user_metadata import serialize_target
 from hybridge.transport.development_ca import DevelopmentCa
+from hybridge.transport.listening import bound_address, open_sockets
 from relay.namespace import AuthorizationRule, HybridConnection, Namespace
 from relay.service import Service
 from relay.settings import RelaySettings
-from relay.sockets import bound_address, open_sockets
 
 HOST = "ns1.servicebus.windows.net"
 """The namespace's name in tests; reached by connect-to."""

@@ -7,8 +7,8 @@ import pytest
 from hybridge.program.advice import advice
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import (
+    AuthorizationFailed,
     EndpointNotFound,
-    ExpiredToken,
     HandshakeRefused,
     RelayError,
     TargetTimedOut,
@@ -22,7 +22,7 @@ from hybridge.protocol.errors import (
     [
         (Unreachable("no route", hint="its own hint"), "its own hint"),
         (UntrustedCertificate("self-signed"), "--ca"),
-        (ExpiredToken("expired"), "clock"),
+        (AuthorizationFailed("401 ExpiredToken: The token is expired."), "rule"),
         (HandshakeRefused(401, "ExpiredToken: The token is expired."), "clock"),
         (HandshakeRefused(401, "InvalidSignature: ... an invalid signature."), "copy"),
         (HandshakeRefused(401, "InvalidAudience: ... a wrong audience."), "EntityPath"),

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from hybridge.protocol.errors import ConnectionLost, RelayError, TargetRefused
+from hybridge.transport.listening import open_sockets
 from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.pump import pump
 from hybridge.transport.socket_stream import READ_BYTES
 from hybridge.transport.stream import HEADROOM_BYTES, Wire
-from hybridge.transport.tcp import TcpStream, dial_tcp, listen_tcp, open_tcp
+from hybridge.transport.tcp import TcpStream, dial_tcp, open_tcp
 from tests.support.agent_ends import free_port, sockets_pair
 from tests.support.loops import on_every_loop, run_on
 from tests.support.until import until
@@ -134,7 +135,7 @@ async def test_bytes_go_both_ways_at_once_and_each_way_ends_on_its_own() -> None
 
 @on_every_loop
 async def test_a_dialled_stream_carries_bytes() -> None:
-    (listening,) = listen_tcp(["127.0.0.1"], 0)
+    (listening,) = open_sockets("127.0.0.1", 0, flag="--port")
     with listening:
         near = await dial_tcp("127.0.0.1", listening.getsockname()[1])
         far, _ = await asyncio.get_running_loop().sock_accept(listening)

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hybridge.protocol.errors import ConnectionLost, Unreachable, UntrustedCertificate
+from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Wire
-from hybridge.transport.tcp import dial_tcp, listen_tcp
+from hybridge.transport.tcp import dial_tcp
 from hybridge.transport.tls import ClientTls, open_tls, server_context
 from tests.hybridge.transport.test_tcp import BULK, Ear, read_to_end, receive_all, reset
 from tests.support.loops import on_every_loop
@@ -25,7 +26,7 @@ NAME = "ns1.servicebus.windows.net"
 
 @asynccontextmanager
 async def listening() -> AsyncIterator[tuple[socket.socket, int]]:
-    (sock,) = listen_tcp(["127.0.0.1"], 0)
+    (sock,) = open_sockets("127.0.0.1", 0, flag="--port")
     with sock:
         yield sock, sock.getsockname()[1]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from hybridge.protocol.errors import InvalidSetting
-from relay import sockets
-from relay.sockets import AddressUnusable, bound_address, open_sockets
+from hybridge.transport import listening
+from hybridge.transport.listening import AddressUnusable, bound_address, open_sockets
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def test_localhost_is_both_loopbacks_on_one_port(opened: list[socket.socket]) ->
 def test_without_ipv6_localhost_is_one_loopback(
     opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = sockets._open
+    real = listening._open
 
     def without_ipv6(address: str, port: int) -> socket.socket:
         if ":" in address:
             raise OSError(99, "Cannot assign requested address")
         return real(address, port)
 
-    monkeypatch.setattr(sockets, "_open", without_ipv6)
+    monkeypatch.setattr(listening, "_open", without_ipv6)
     opened += open_sockets("localhost", 0, flag="--port")
 
     assert [bound_address(each)[0] for each in opened] == ["127.0.0.1"]
@@ -47,7 +47,7 @@ def test_without_ipv6_localhost_is_one_loopback(
 def test_a_free_port_must_be_free_on_both_loopbacks(
     opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = sockets._open
+    real = listening._open
     refused: list[int] = []
 
     def once_in_use(address: str, port: int) -> socket.socket:
@@ -56,7 +56,7 @@ def test_a_free_port_must_be_free_on_both_loopbacks(
             raise OSError(98, "Address already in use")
         return real(address, port)
 
-    monkeypatch.setattr(sockets, "_open", once_in_use)
+    monkeypatch.setattr(listening, "_open", once_in_use)
     opened += open_sockets("localhost", 0, flag="--port")
 
     assert len(opened) == 2
@@ -102,7 +102,7 @@ def test_a_port_that_is_not_allowed_names_the_way_out(monkeypatch: pytest.Monkey
     def refuse(address: str, port: int) -> socket.socket:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(sockets, "_open", refuse)
+    monkeypatch.setattr(listening, "_open", refuse)
 
     with pytest.raises(AddressUnusable, match=r"may not listen on 127\.0\.0\.1:443") as caught:
         open_sockets("127.0.0.1", 443, flag="--port")

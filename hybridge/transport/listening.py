@@ -1,4 +1,4 @@
-"""The sockets that the relay listens on."""
+"""Open listening sockets: all addresses of a host on one port, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import errno
 import socket
 from contextlib import ExitStack
 
-from hybridge.program.host_port import format_host_port
 from hybridge.protocol.errors import InvalidSetting, RelayError
-from relay.settings import LOCALHOST
+from hybridge.transport.sockets import show_address
 
 BACKLOG = 4_096
 """Connections that the kernel holds until we take them; it may lower this itself."""
@@ -16,12 +15,15 @@ BACKLOG = 4_096
 MAX_PORT_TRIES = 32
 """How often another free port is taken when it is not free on the other loopback."""
 
+LOCALHOST = "localhost"
+"""As a listen address: both loopbacks."""
+
 _LOOPBACKS = ("127.0.0.1", "::1")
 _NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
 class AddressUnusable(RelayError):
-    """The relay cannot listen there: in use, not allowed, or no address of this machine."""
+    """Nothing can listen there: in use, not allowed, or no address of this machine."""
 
 
 def open_sockets(host: str, port: int, *, flag: str) -> list[socket.socket]:
@@ -101,8 +103,10 @@ def _open(address: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        # A port whose last connections are still in TIME_WAIT is free.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A port whose last connections are still in TIME_WAIT is free. On Windows the same option
+        # would let another program take the port too.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
@@ -115,7 +119,7 @@ def _open(address: str, port: int) -> socket.socket:
 
 
 def _explained(failed: _Failed, flag: str) -> AddressUnusable:
-    where = format_host_port(failed.address, failed.port)
+    where = show_address(failed.address, failed.port)
     match failed.number:
         case errno.EADDRINUSE:
             problem = f"{where} is in use"
