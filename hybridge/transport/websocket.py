@@ -8,12 +8,12 @@ its bytes; TCP lost without a Close is a broken connection. Sections 5 and 6 of 
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
-from websockets.http11 import Response
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -43,8 +43,7 @@ FRAME_PAYLOAD_BYTES = 65_528
 MAX_RESPONSE_HEAD_BYTES = 32_768
 """Longest head of a handshake response."""
 
-MAX_RESPONSE_BODY_BYTES = 65_536
-"""Longest body of a refusal that is read."""
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([^\r\n]*))?\r\n")
 
 SHUTDOWN_REASON = "Shutdown"
 """Reason of our Close, as Microsoft's .NET library gives it."""
@@ -139,30 +138,30 @@ async def open_websocket(
             "the relay closed the connection during the WebSocket handshake",
             hint="check that this address is a relay's, and what its log says",
         )
-    refused = head.split(b"\r\n", 1)[0].split(b" ")[1:2] != [b"101"]
-    if refused:
-        await _read_refusal(wire, protocol, head + reader.rest)
-    else:
-        protocol.receive_data(head)
+    refusal = _refusal(head)
+    if refusal is not None:
+        wire.abort()
+        raise refusal
+    protocol.receive_data(head)
     _check(wire, protocol)
     return WebSocketStream(
         wire, rest=reader.rest, subprotocol=protocol.subprotocol, timing=timing or Timing()
     )
 
 
-async def _read_refusal(wire: Wire, protocol: ClientProtocol, data: bytes) -> None:
-    """Feed all of a refusal, and the end of the stream, so that the library gives it out."""
-    body = _BodyReader(wire, max_bytes=MAX_RESPONSE_BODY_BYTES)
-    await body.read()
-    protocol.receive_data(data + bytes(body.content))
-    protocol.receive_eof()
+def _refusal(head: bytes) -> HandshakeRefused | None:
+    """Read a status other than 101; None where it is that, or no HTTP.
+
+    Not by the library: it knows no status above 599, and a listener may reject with 999 (section
+    5.3). A body says nothing that the reason does not, so it is not waited for.
+    """
+    found = _STATUS_LINE.match(head)
+    if found is None or found[1] == b"101":
+        return None
+    return HandshakeRefused(int(found[1]), _text(found[2] or b""))
 
 
 def _check(wire: Wire, protocol: ClientProtocol) -> None:
-    for event in protocol.events_received():
-        if isinstance(event, Response) and event.status_code != 101:
-            wire.abort()
-            raise HandshakeRefused(event.status_code, _text(event.reason_phrase))
     if protocol.handshake_exc is not None:
         wire.abort()
         if isinstance(protocol.handshake_exc, InvalidHandshake):
@@ -175,47 +174,13 @@ def _check(wire: Wire, protocol: ClientProtocol) -> None:
         ) from protocol.handshake_exc
 
 
-def _text(phrase: str) -> str:
-    """Read a reason phrase as UTF-8 where it is that: the library reads it as Latin-1."""
+def _text(phrase: bytes) -> str:
+    """Read a reason phrase as UTF-8 where it is that, else as Latin-1; nothing that steers."""
     try:
-        return phrase.encode("latin-1").decode()
+        text = phrase.decode()
     except UnicodeError:
-        return phrase
-
-
-class _BodyReader:
-    """Collects what comes until the peer's end, up to a limit."""
-
-    def __init__(self, wire: Wire, *, max_bytes: int) -> None:
-        self._wire = wire
-        self._max_bytes = max_bytes
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.content = bytearray()
-
-    async def read(self) -> None:
-        self._wire.attach(self)
-        self._wire.resume()
-        if self._wire.is_open:
-            await self._done
-
-    def data(self, buffer: memoryview, start: int, end: int) -> None:
-        self.content += buffer[start : min(end, start + self._max_bytes - len(self.content))]
-        if len(self.content) >= self._max_bytes:
-            self._wire.pause()
-            self._finish()
-
-    def ended(self) -> None:
-        self._finish()
-
-    def broken(self, error: RelayError) -> None:
-        self._finish()
-
-    def drained(self) -> None:
-        pass
-
-    def _finish(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
+        text = phrase.decode("latin-1")
+    return "".join(each if each.isprintable() else " " for each in text).strip()
 
 
 class WebSocketStream(Stream):
