@@ -76,11 +76,14 @@ def run(output: TextIO, *, stays: bool) -> int:
     screen = Screen(output)
     demo = Demo(screen)
     try:
-        with _interruptions() as ignore_more, ExitStack() as stack:
-            stack.callback(ignore_more)
-            demo.run(stack)
-            if stays:
-                demo.stay()
+        with ExitStack() as stack:
+            ignore_more = _raise_on_signals()
+            try:
+                demo.run(stack)
+                if stays:
+                    demo.stay()
+            finally:
+                ignore_more()
     except _Interrupted:
         if demo.is_done:
             screen.line()
@@ -376,30 +379,26 @@ class _Interrupted(BaseException):
     """Ctrl-C, SIGTERM, or the terminal was closed."""
 
 
-@contextlib.contextmanager
-def _interruptions() -> Iterator[Callable[[], None]]:
-    """Raise `_Interrupted` on the first signal that asks us to end.
+def _raise_on_signals() -> Callable[[], None]:
+    """Raise `_Interrupted` on the first signal that asks us to end, and ignore all that follow.
 
-    Gives a function after which further ones are ignored: cleaning up takes seconds at most, and
-    must not be cut short by an impatient second Ctrl-C.
+    Gives a function that ignores them from then on: cleaning up takes seconds at most, and must
+    not be cut short by an impatient second Ctrl-C. It stays so until the process ends.
     """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in signals}
     is_over = False
 
     def ignore_more() -> None:
-        nonlocal is_over
-        is_over = True
+        # SIG_IGN, not a handler of ours: those are gone before the interpreter itself is.
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_over
         if not is_over:
-            ignore_more()
+            is_over = True
             raise _Interrupted
 
     for number in signals:
         signal.signal(number, interrupt)
-    try:
-        yield ignore_more
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return ignore_more
