@@ -236,7 +236,11 @@ MEASURES = (
     Measure(name="round-trip", run=round_trip),
     Measure(name="set-up", run=set_up),
     Measure(name="connections", run=connections),
-    Measure(name="idle", run=idle, needs_processes=True),
     Measure(name="stalled", run=stalled, needs_processes=True),
+    Measure(name="idle", run=idle, needs_processes=True),
 )
-"""All measures, in the order they are made in. Memory last: it is judged on warm processes."""
+"""All measures, in the order they are made in.
+
+Memory is judged on warm processes; stalls before many connections, whose freed memory would hide
+what a stall takes.
+"""
