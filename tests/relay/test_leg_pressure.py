@@ -166,7 +166,8 @@ async def test_another_connection_does_not_notice(relay: RunningRelay, peers: Re
 
 
 @pytest.mark.clause(88)
-@with_settings(QUICK_PINGS)
+# A second of silence would be death, and is more than it takes to get stuck.
+@with_settings(replace(SETTINGS, ping_interval_seconds=0.25, pong_timeout_seconds=0.75))
 async def test_neither_a_stuck_reader_nor_the_writer_it_holds_up_is_taken_for_dead(
     ends: Ends,
 ) -> None:
@@ -175,7 +176,7 @@ async def test_neither_a_stuck_reader_nor_the_writer_it_holds_up_is_taken_for_de
     count = await _push(near)
 
     # Neither side answers a ping meanwhile: one does not read, the other is not read.
-    await _next_pings(near, 8)
+    await _next_pings(near, 6)
 
     _read_again(far)
     for _ in range(count):
