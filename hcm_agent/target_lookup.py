@@ -78,7 +78,9 @@ class TargetLookup:
                 backoff = Backoff(random.uniform)
                 backoff.next_delay(backoff_now())
                 delay = self._refresh_seconds
-            self._asked.set()
+            if not self._wanted.is_set():
+                # Else the answer is older than the wish for a new one.
+                self._asked.set()
             try:
                 async with asyncio.timeout(delay):
                     await self._wanted.wait()
@@ -88,14 +90,16 @@ class TargetLookup:
     def refresh(self) -> None:
         """Ask soon: the relay is back, or something may have changed."""
         self._wanted.set()
+        self._asked.clear()
 
     async def target(self) -> Target:
-        """Give the target, waiting for the relay's first answer.
+        """Give the target; while it is not known, wait for the relay's answer.
 
         Raises:
             TargetUnknown: The metadata has none, or could not be read so far.
         """
-        await self._asked.wait()
+        if self._target is None:
+            await self._asked.wait()
         if self._target is None:
             raise TargetUnknown(
                 f"The agent does not know the target: {self._error}", hint="give --target"

@@ -59,6 +59,20 @@ async def test_an_unreachable_relay_is_asked_again_until_it_answers() -> None:
         running.cancel()
 
 
+async def test_after_a_reconnect_an_old_failure_is_not_the_answer() -> None:
+    relay = Relay(Unreachable("no route"), Information(("db", 5432)))
+    lookup = TargetLookup(relay.read, labels={})
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lookup.run())
+        with pytest.raises(TargetUnknown, match="no route"):
+            await lookup.target()
+
+        lookup.refresh()
+
+        assert await lookup.target() == Target("db", 5432)
+        running.cancel()
+
+
 async def test_metadata_without_an_endpoint_is_an_error_with_a_next_step(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
