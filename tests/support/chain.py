@@ -252,9 +252,7 @@ class Chain:
 
     def connect(self) -> socket.socket:
         """Connect as the application does."""
-        sock = socket.create_connection(self.address, timeout=DEADLINE_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        return socket.create_connection(self.address, timeout=DEADLINE_SECONDS)
 
     def accept(self) -> socket.socket:
         """Accept as the target does."""
