@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -140,10 +138,3 @@ def test_a_draining_relay_is_503_and_joins_nobody_after_100_ms(tmp_path: Path) -
         assert [begun for begun in late if begun > NO_MATCH_SECONDS] == []
         assert chain.relay.health() == 503
         exchange(near, far)
-
-
-def test_ctrl_c_and_sigterm_mean_the_same(tmp_path: Path) -> None:
-    with running_chain(tmp_path) as chain:
-        for program in (chain.client, chain.agent, chain.relay.program):
-            os.kill(program.process.pid, signal.SIGINT)
-            assert program.process.wait(timeout_seconds=DEADLINE_SECONDS) == 0

@@ -91,10 +91,3 @@ def test_an_agent_reloads_and_a_running_connection_does_not_notice(tmp_path: Pat
         exchange(near, far)
 
     assert reloaded.fields["hybrid_connections"] == 1
-
-
-def test_a_client_says_that_it_does_not_reload(tmp_path: Path) -> None:
-    with running_chain(tmp_path) as chain, chain.pair() as (near, far):
-        hang_up(chain.client)
-        wait_for(chain.client, "reload_refused")
-        exchange(near, far)
