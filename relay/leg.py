@@ -206,14 +206,18 @@ class Leg:
             return
         other = self.other
         if not other.is_gone:
-            _write(other.wire, pieces)
+            if len(pieces) == 1:
+                other.wire.send_now(pieces[0])
+            else:
+                _write(other.wire, pieces)
         for payload in self.frames.pings:
             self._answer_ping(payload)
         if self.frames.close is not None:
             self._forward_close(self.frames.close)
         elif other.wire.is_blocked:
             self._pause()
-        other.send_late_frames()
+        if other._wants_ping or other._late_pong is not None:
+            other.send_late_frames()
 
     def ended(self) -> None:
         """Hear that the peer ended TLS or TCP; after its Close it may still read."""

@@ -25,13 +25,14 @@ from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
 
 _logger = logging.getLogger(__name__)
 
-READ_BYTES = 4 * 65_528
-"""Most bytes of one read: four frames that, with their headers of 8 bytes, fill TLS records."""
+MAX_READ_BYTES = 262_144
+"""Most bytes that are read before they are handed on: the size of the process's read buffer."""
 
-_TLS_RECORD_BYTES = 16_384
+READ_BYTES = 4 * 65_528
+"""Most bytes of one plain TCP read: four frames that, with headers of 8 bytes, fill TLS records."""
 
 # One buffer for the whole process: filled, handed on and written again without an await in between.
-_read_buffer = memoryview(bytearray(HEADROOM_BYTES + READ_BYTES))
+_read_buffer = memoryview(bytearray(HEADROOM_BYTES + MAX_READ_BYTES))
 _read_target = _read_buffer[HEADROOM_BYTES:]
 
 
@@ -41,6 +42,12 @@ class SocketStream(Wire):
     Bytes that the kernel does not take are copied and held; there are never more than what one call
     of `write` or `send_now` was given, as long as the caller looks at `is_blocked`.
     """
+
+    _full_read = READ_BYTES
+    """A read that gives less has emptied the socket."""
+
+    _last_start = 0
+    """With more than this in the buffer, what there is is handed on."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
@@ -92,9 +99,9 @@ class SocketStream(Wire):
         filled = 0
         error = self._read_error
         is_end = False
-        while error is None and filled < READ_BYTES:
+        while error is None and filled <= self._last_start:
             try:
-                count = self._read(_read_target[filled:])
+                count = self._read(_read_target[filled:] if filled else _read_target)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as problem:
@@ -104,7 +111,7 @@ class SocketStream(Wire):
                 is_end = True
                 break
             filled += count
-            if count < _TLS_RECORD_BYTES and not self._was_reset():
+            if count < self._full_read and not self._was_reset():
                 break
         receiver = self._receiver
         try:
@@ -115,7 +122,7 @@ class SocketStream(Wire):
             self._read_error = error
             if self._reads and (error is not None or is_end):
                 self._end_reading(error)
-            elif self._reads and filled == READ_BYTES and (self._pending() or self._was_reset()):
+            elif self._reads and filled > self._last_start and self._has_more():
                 self.loop.call_soon(self._on_readable)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
@@ -137,7 +144,7 @@ class SocketStream(Wire):
             self._lost(describe(error))
 
     def _read(self, target: memoryview) -> int:
-        count = self._sock.recv_into(target)
+        count = self._sock.recv_into(target, min(len(target), READ_BYTES))
         if not count and self._reset is not None and self._reset.errno != errno.EPIPE:
             # EPIPE: the peer's orderly end had come before the reset, and all it sent is here.
             raise self._reset
@@ -153,6 +160,10 @@ class SocketStream(Wire):
 
     def _pending(self) -> int:
         return 0
+
+    def _has_more(self) -> bool:
+        """Whether something waits that the selector will not tell of."""
+        return bool(self._pending()) or self._was_reset()
 
     def has_input(self) -> bool:
         """Whether bytes, an end or an error wait on a socket that is not being read."""
@@ -182,10 +193,9 @@ class SocketStream(Wire):
         """Send ``data`` now; hold what the socket does not take, without a copy."""
         if not self._is_open or self._write_error is not None:
             return
-        view = memoryview(data)
-        sent = 0 if self._held else self._push(view)
-        if sent < len(view):
-            self._hold(view[sent:])
+        sent = 0 if self._held else self._push(data)
+        if sent < len(data):
+            self._hold(memoryview(data)[sent:])
 
     def _hold(self, rest: memoryview) -> None:
         if self._write_error is not None or not self._is_open:
@@ -195,7 +205,7 @@ class SocketStream(Wire):
             self._writes = True
             self.loop.add_writer(self._fd, self._on_writable)
 
-    def _push(self, view: memoryview) -> int:
+    def _push(self, view: memoryview | bytes) -> int:
         """Offer bytes to the socket; give how many it took. After an error, it takes all."""
         try:
             return self._sock.send(view)

@@ -11,12 +11,15 @@ from hybridge.protocol.errors import InvalidSetting, Unreachable, UntrustedCerti
 from hybridge.transport.loop_stream import open_loop_stream
 from hybridge.transport.loop_tls import LoopTlsStream
 from hybridge.transport.readiness import has_readiness, wait_readable, wait_writable
-from hybridge.transport.socket_stream import SocketStream
+from hybridge.transport.socket_stream import MAX_READ_BYTES, SocketStream
 from hybridge.transport.sockets import show_address
 from hybridge.transport.tcp import dial_socket
 
 SLICE_BYTES = 16_384
 """Most bytes of one TLS write: one record, so that little is copied when the peer is slow."""
+
+NEARLY_FULL_BYTES = SLICE_BYTES - 16
+"""A record of this size is not the end of a burst: a relayed frame lacks the mask key's bytes."""
 
 MAX_SESSIONS = 64
 """Most TLS sessions kept for resumption."""
@@ -205,6 +208,12 @@ class TlsStream(SocketStream):
 
     _sock: ssl.SSLSocket
 
+    # A record that is not full was the last of a burst, mostly: asking again would fail, and that
+    # costs an exception. Never with room for less than a record: what does not fit is decrypted,
+    # and waits where no selector can see it.
+    _full_read = NEARLY_FULL_BYTES
+    _last_start = MAX_READ_BYTES - SLICE_BYTES
+
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)
         self._tls_failed = False
@@ -216,7 +225,8 @@ class TlsStream(SocketStream):
 
     def _read(self, target: memoryview) -> int:
         try:
-            return self._sock.read(len(target), target)  # type: ignore[return-value] # an int
+            # One call gives one record at most.
+            return self._sock.read(SLICE_BYTES, target)  # type: ignore[return-value] # an int
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             raise BlockingIOError from error
         except ssl.SSLError:
@@ -228,20 +238,25 @@ class TlsStream(SocketStream):
     def _pending(self) -> int:
         return self._sock.pending()
 
-    def _push(self, view: memoryview) -> int:
+    def _push(self, view: memoryview | bytes) -> int:
         # One record a call. A record that did not fit is offered again exactly as it was: whoever
         # holds the rest keeps its beginning and its end, so the same slice comes out of it.
         sock = self._sock
         size = len(view)
-        for offset in range(0, size, SLICE_BYTES):
-            try:
-                sock.send(view[offset : offset + SLICE_BYTES])
-            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                return offset
-            except OSError as error:
-                self._tls_failed = True
-                self._write_failed(error)
-                return size
+        sent = 0
+        try:
+            if size > SLICE_BYTES:
+                view = memoryview(view)
+                while size - sent > SLICE_BYTES:
+                    sock.send(view[sent : sent + SLICE_BYTES])
+                    sent += SLICE_BYTES
+                view = view[sent:]
+            sock.send(view)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return sent
+        except OSError as error:
+            self._tls_failed = True
+            self._write_failed(error)
         return size
 
     def _say_goodbye(self) -> None:

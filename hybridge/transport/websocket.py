@@ -315,7 +315,9 @@ class WebSocketStream(Stream):
             return
         receiver = self._receiver
         if receiver is not None:
-            for first, last in _joined(buffer, spans):
+            if len(spans) > 1:
+                spans = _joined(buffer, spans)
+            for first, last in spans:
                 receiver.data(buffer, first, last)
         for payload in self._frames.pings:
             self._answer_ping(payload)
@@ -402,7 +404,7 @@ class WebSocketStream(Stream):
 _JOIN_BELOW_BYTES = 4_096
 
 
-def _joined(buffer: memoryview, spans: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+def _joined(buffer: memoryview, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Move small pieces together, so that many small frames become one write."""
     if len(spans) < 2:
         return spans
