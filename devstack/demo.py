@@ -120,7 +120,7 @@ class Demo:
         folder = temporary_folder(stack, prefix="hybridge-demo-")
         self._start_database(stack)
         relay = self._start_relay(stack, folder)
-        agent = self._start_agent(stack, folder)
+        agent = self._start_agent(stack, folder, relay)
         client = self._start_client(stack, folder)
         # Ended first: its sessions end with it, and then no program waits for a connection.
         stack.push(self._database)
@@ -199,7 +199,7 @@ class Demo:
             )
         return relay
 
-    def _start_agent(self, stack: ExitStack, folder: Path) -> Program:
+    def _start_agent(self, stack: ExitStack, folder: Path, relay: Program) -> Program:
         with self._screen.step("On-premises: hcm, the agent, dials out and waits"):
             agent = Program(
                 "hcm_agent",
@@ -212,11 +212,8 @@ class Demo:
             stack.push(agent)
             agent.__enter__()
             agent.wait_for_event("online")
-            self._screen.arrow(
-                "hcm",
-                "relay",
-                f"dials {self._relay_address}, TLS 1.2, with a token of defaultListener",
-            )
+            seen = relay.wait_for_event("NewListenerRegistered")
+            self._screen.arrow("hcm", "relay", f"dials {self._relay_address}, {_credentials(seen)}")
             self._screen.arrow("hcm", "relay", "control channel is open, waits for senders")
         return agent
 
@@ -300,13 +297,13 @@ class Story:
     def tell(self) -> None:
         """Wait for each event of the connection, and show it."""
         relay, agent, client = self._relay, self._agent, self._client
-        told = self._event(relay, "MessageSentToListener")
+        dialled = self._event(relay, "NewSenderRegistering")
         accept = self._event(agent, "accept")
         connected = self._event(agent, "target_connected")
         joined = self._event(relay, "SenderListenerConnectionEstablished")
         opened = self._event(client, "connection_opened")
         self._show(
-            (told, "app-client", "relay", "dials, TLS 1.2, with a token of defaultSender"),
+            (dialled, "app-client", "relay", f"dials, {_credentials(dialled)}"),
             (accept, "relay", "hcm", f"accept, by the control channel: {_short(accept)}"),
             (connected, "hcm", "PostgreSQL", f"dials {connected.text('target')}"),
             (joined, "hcm", "relay", "dials the rendezvous address: joined"),
@@ -323,6 +320,12 @@ class Story:
         for index, (_, source, target, text) in enumerate(lines):
             milliseconds = max(0.0, (min(times[index:]) - self._began_at) * 1_000)
             self._screen.arrow(source, target, text, at=f"{milliseconds:.0f} ms")
+
+
+def _credentials(event: Event) -> str:
+    """What the relay saw of a peer: its TLS, and the rule that signed its token."""
+    version = event.text("tls").replace("TLSv", "TLS ")
+    return f"{version}, with a token of rule {event.text('rule')}"
 
 
 def _short(event: Event) -> str:

@@ -294,7 +294,12 @@ class Gateway:
             visit.switch_protocols(accept)
             _logger.info(
                 "a listener is online",
-                extra={"event": "NewListenerRegistered", **labels, "rule": grant.rule},
+                extra={
+                    "event": "NewListenerRegistered",
+                    **labels,
+                    "rule": grant.rule,
+                    "tls": visit.wire.tls_version,
+                },
             )
             try:
                 channel.start(visit.early)
@@ -322,8 +327,18 @@ class Gateway:
         )
 
     async def _serve_sender(self, visit: Visit) -> Rest | None:
-        connection, _ = self._admit(visit, Claim.SEND, self._websocket_token(visit))
+        connection, grant = self._admit(visit, Claim.SEND, self._websocket_token(visit))
         accept = visit.websocket_accept()
+        _logger.debug(
+            "a sender connects",
+            extra={
+                "event": "NewSenderRegistering",
+                "id": visit.tracking_id,
+                "hybrid_connection": _entity(visit.namespace, connection.name),
+                "rule": grant.rule,
+                "tls": visit.wire.tls_version,
+            },
+        )
         with self._counted(visit.namespace.name):
             entity = _entity(visit.namespace, connection.name)
             rest = await self.websockets.relay(visit, accept, entity=entity)

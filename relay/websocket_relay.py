@@ -213,7 +213,7 @@ class WebSocketRelay:
                 ),
                 Criteria.from_headers(visit.head.headers),
             )
-            _logger.info(
+            _logger.debug(
                 "told a listener of a sender",
                 extra={
                     "event": "MessageSentToListener",

@@ -226,6 +226,11 @@ class LoopTlsStream(Wire):
             self.loop.call_soon(self._lost, describe(error))
         self._flush_records()
 
+    @property
+    def tls_version(self) -> str | None:
+        """``TLSv1.2`` or ``TLSv1.3``."""
+        return self.tls.version()
+
     def send_now(self, data: bytes) -> None:
         """Encrypt and send ``data``."""
         self.write(memoryview(data), 0, len(data))

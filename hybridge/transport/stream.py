@@ -162,6 +162,11 @@ class Wire(Stream):
         self.loop = asyncio.get_running_loop()
         """The event loop that drives it."""
 
+    @property
+    def tls_version(self) -> str | None:
+        """What protects it, ``TLSv1.2`` or ``TLSv1.3``; None for plain TCP."""
+        return None
+
     def send_now(self, data: bytes) -> None:
         """Send ``data``; what the socket does not take at once is held, without a copy."""
         raise AssertionError("a subclass implements this")

@@ -223,6 +223,11 @@ class TlsStream(SocketStream):
         """What knows session and certificate."""
         return self._sock
 
+    @property
+    def tls_version(self) -> str | None:
+        """``TLSv1.2`` or ``TLSv1.3``; None once it is closed."""
+        return self._sock.version()
+
     def _read(self, target: memoryview) -> int:
         try:
             # One call gives one record at most.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -77,6 +79,7 @@ def namespace(
 def certificate() -> tuple[Path, Path, Path]:
     """Make one CA and server certificate for the whole test process; give certificate, key, CA."""
     folder = Path(tempfile.mkdtemp(prefix="hybridge-test-ca-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     ca = DevelopmentCa.load_or_create(folder)
     names = ["*.servicebus.windows.net", "localhost", "127.0.0.1", "::1"]
     return *ca.certificate_for(names), ca.path
