@@ -27,15 +27,14 @@ from hybridge.protocol.errors import (
     ServerBusy,
 )
 from hybridge.protocol.messages import RemoteEndpoint
-from hybridge.transport.readiness import wait_readable
 from hybridge.transport.stream import Wire
-from hybridge.transport.tls import open_tls
 from hybridge.transport.websocket import HeadReader
 from relay import description
 from relay.control_channel import ControlChannel
 from relay.core import tracking
 from relay.core.authorization import Grant, authorize
 from relay.core.listeners import NO_LISTENERS, Listeners
+from relay.entrance import Entrance, remote_endpoint
 from relay.namespace import HybridConnection, Namespace
 from relay.request_head import MAX_HEAD_BYTES, RequestHead, parse_head
 from relay.responses import response
@@ -48,10 +47,6 @@ _logger = logging.getLogger(__name__)
 NOT_FOUND = "Endpoint does not exist."
 ONLY_WEBSOCKET = "This endpoint is only for web-socket requests."
 NOT_RELAYED = "Relayed HTTP is not available in this version."
-
-_TLS_HANDSHAKE = 0x16
-
-_PLAIN_HTTP = "This port speaks TLS: use https:// or wss://."
 
 
 class Gateway:
@@ -78,7 +73,7 @@ class Gateway:
             limit_status=settings.listener_limit_status,
         )
         self.websockets = WebSocketRelay(self.listeners, settings=settings)
-        self._handshakes = asyncio.Semaphore(settings.max_handshakes)
+        self._entrance = Entrance(settings)
         self._gateway_numbers = itertools.cycle(range(1_000))
         self._connections: Counter[str] = Counter()
         self._requests = 0
@@ -127,8 +122,8 @@ class Gateway:
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection to its end."""
-        remote = _remote_endpoint(sock)
-        wire = await self._secured(sock)
+        remote = remote_endpoint(sock)
+        wire = await self._entrance.secured(sock, self._context)
         if wire is None:
             return
         try:
@@ -142,34 +137,6 @@ class Gateway:
                     await rest()
         finally:
             wire.abort()
-
-    async def _secured(self, sock: socket.socket) -> Wire | None:
-        """Do TLS; None where the peer sends nothing, or nothing that is TLS."""
-        try:
-            async with asyncio.timeout(self._settings.tls_timeout_seconds):
-                # A silent peer holds no place among those that shake hands.
-                first = await _first_byte(sock)
-                if first != _TLS_HANDSHAKE:
-                    await self._answer_plaintext(sock, first)
-                    return None
-                async with self._handshakes:
-                    return await open_tls(sock, self._context, is_server=True)
-        except (OSError, TimeoutError) as error:
-            # A port scan, a health check, a client that does not trust us: news for debugging only.
-            _logger.debug("no TLS: %s", error)
-            return None
-
-    async def _answer_plaintext(self, sock: socket.socket, first: int | None) -> None:
-        if first is None or not chr(first).isalpha():
-            return
-        body = f"{_PLAIN_HTTP}\n".encode()
-        answer = response(400, _PLAIN_HTTP, [("Content-Type", "text/plain")], body, now=time.time())
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(sock, answer)
-        sock.shutdown(socket.SHUT_WR)
-        # Read what was sent, so that closing does not reset the connection under our answer.
-        while await loop.sock_recv(sock, 65_536):
-            pass
 
     async def _first_request(self, wire: Wire, remote: RemoteEndpoint) -> Visit | None:
         """Read the first request; None where there is none, or it was answered already."""
@@ -456,24 +423,3 @@ def _api_version(visit: Visit) -> str:
         if name.lower() == "api-version":
             return value
     return ""
-
-
-def _remote_endpoint(sock: socket.socket) -> RemoteEndpoint:
-    try:
-        name = sock.getpeername()
-    except OSError:
-        return RemoteEndpoint(address="0.0.0.0", port=0)  # noqa: S104 - gone already
-    host = str(name[0]).split("%")[0]
-    # Microsoft's Java SDK wants plain IPv4 where it is IPv4 (5.1).
-    return RemoteEndpoint(address=host.removeprefix("::ffff:"), port=int(name[1]))
-
-
-async def _first_byte(sock: socket.socket) -> int | None:
-    """Wait until the peer has sent something; give its first byte, None where it left."""
-    while True:
-        try:
-            data = sock.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            await wait_readable(sock.fileno())
-        else:
-            return data[0] if data else None
