@@ -23,6 +23,11 @@ MAX_JOINED_BYTES = 65_536
 """Small frames of one read that leave in one write, at most."""
 
 
+UNREAD_SECONDS = 0.5
+"""After one side has gone and the other still sends: how long that one may read what it was sent,
+before it is aborted. A reset may take from it what it has not read."""
+
+
 class Ending(enum.Enum):
     """How a pair came to its end."""
 
@@ -55,6 +60,7 @@ class Pair:
         self.sender.other = self.listener
         self.listener.other = self.sender
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._carried = 0
         self._violator: Leg | None = None
 
@@ -75,8 +81,9 @@ class Pair:
                     for leg in (self.sender, self.listener):
                         closing.create_task(leg.wire.close(stall_seconds=stall), name="close leg")
         finally:
-            if self._idle_timer is not None:
-                self._idle_timer.cancel()
+            for timer in (self._idle_timer, self._unread_timer):
+                if timer is not None:
+                    timer.cancel()
             self.sender.release()
             self.listener.release()
             if not self.finished.done():
@@ -102,6 +109,19 @@ class Pair:
             self._violator = leg
             leg.other.wire.abort()
             self.over.set_result(None)
+
+    def undeliverable(self, leg: Leg) -> None:
+        """Hear that what a side sends has no reader any more: that must not look like success."""
+        if self._unread_timer is None and not self.over.done():
+            why = f"the {leg.other.name} has gone, and the {leg.name} still sent"
+            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._give_up, leg, why)
+
+    def _give_up(self, leg: Leg, why: str) -> None:
+        if leg.wire.is_blocked and leg.wire.is_open:
+            # It has not taken yet what it was sent before.
+            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._give_up, leg, why)
+        else:
+            self.abort(why)
 
     def leg_closed(self) -> None:
         """Hear that a side's Close has come and been passed on."""
@@ -205,11 +225,15 @@ class Leg:
             self._violated(error)
             return
         other = self.other
-        if not other.is_gone:
-            if len(pieces) == 1:
-                other.wire.send_now(pieces[0])
-            else:
-                _write(other.wire, pieces)
+        if other.is_gone and pieces:
+            # Its Close would be taken for the end of bytes that nobody got.
+            self._pause()
+            self._pair.undeliverable(self)
+            return
+        if len(pieces) == 1:
+            other.wire.send_now(pieces[0])
+        else:
+            _write(other.wire, pieces)
         for payload in self.frames.pings:
             self._answer_ping(payload)
         if self.frames.close is not None:
@@ -242,13 +266,13 @@ class Leg:
             return
         if self.has_closed:
             # Not an abort: peers drop TCP right after their Close. The other side still gets all
-            # that was sent, and the Close; what it sends from now on has no reader.
+            # that was sent, and the Close. If it sends, or bytes of it were held back, they have no
+            # reader any more.
             self.is_gone = True
             self.wire.abort()
             self._timer.cancel()
             if self.other.is_paused:
-                self.other.is_paused = False
-                self.other.wire.resume()
+                self._pair.undeliverable(self.other)
             return
         self._pair.abort(f"the {self.name}: {why}")
 
@@ -271,6 +295,10 @@ class Leg:
             self._send_close(close)
 
     def _send_close(self, close: Close) -> None:
+        if self.frames.payload_bytes and self.other.wire.takes_no_more and not self.other.is_gone:
+            # Some of this side's bytes went nowhere: no orderly end may follow them.
+            self._pair.undeliverable(self)
+            return
         if not self.other.is_gone:
             self.other.wire.send_now(control_frame(Opcode.CLOSE, close.payload))
         self.has_passed_close = True

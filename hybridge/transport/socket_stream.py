@@ -283,6 +283,11 @@ class SocketStream(Wire):
         """Whether the socket is still ours."""
         return self._is_open
 
+    @property
+    def takes_no_more(self) -> bool:
+        """Whether a write has failed: what is sent now goes nowhere. It may still be read."""
+        return self._write_error is not None or not self._is_open
+
     def abort(self) -> None:
         """Close at once with RST; the receiver is told nothing more."""
         if self._is_open:

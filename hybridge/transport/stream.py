@@ -181,6 +181,11 @@ class Wire(Stream):
         """Whether the connection is still ours: neither closed nor told to be broken."""
         raise AssertionError("a subclass implements this")
 
+    @property
+    def takes_no_more(self) -> bool:
+        """Whether a write has failed: what is sent now goes nowhere. It may still be read."""
+        return not self.is_open
+
     def has_input(self) -> bool:
         """Whether bytes, an end or an error wait while nothing is being read."""
         raise AssertionError("a subclass implements this")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -296,9 +297,28 @@ async def test_who_drops_tcp_right_after_its_close_is_heard_to_the_end(
 
     assert await far.message() == (BINARY, b"all of it")
     assert await far.close() == (1000, "NormalClosure")
-    await far.send(frame(BINARY, b"nobody reads this") * 100)
     await far.send(close_frame(1000))
     assert await rest(far) == (b"", True)
+
+
+@pytest.mark.clause(85)
+@WAYS_TO_VANISH
+async def test_what_nobody_reads_any_more_does_not_end_in_order(
+    ends: Ends, vanish: Callable[[RawPeer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.leg.UNREAD_SECONDS", 0.05)
+    near, far = ends
+    await near.send(frame(BINARY, b"all of it") + close_frame(1000))
+    vanish(near)
+
+    assert await far.message() == (BINARY, b"all of it")
+    assert await far.close() == (1000, "")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(64):
+            await far.send(frame(BINARY, b"nobody reads this" * 1_000))
+        await far.send(close_frame(1000))
+
+    assert await _never_closed(far) == b""
 
 
 @pytest.mark.clause(86, 88)
