@@ -24,8 +24,8 @@ MAX_JOINED_BYTES = 65_536
 
 
 UNREAD_SECONDS = 0.5
-"""After one side has gone and the other still sends: how long that one may read what it was sent,
-before it is aborted. A reset may take from it what it has not read."""
+"""After one side has gone and the other still sends, and its machine has got all that it was sent:
+how long it may read that before it is aborted. A reset may take from it what it has not read."""
 
 
 class Ending(enum.Enum):
@@ -113,15 +113,19 @@ class Pair:
     def undeliverable(self, leg: Leg) -> None:
         """Hear that what a side sends has no reader any more: that must not look like success."""
         if self._unread_timer is None and not self.over.done():
-            why = f"the {leg.other.name} has gone, and the {leg.name} still sent"
-            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._give_up, leg, why)
+            self._await_reading(leg, None, 0.0)
 
-    def _give_up(self, leg: Leg, why: str) -> None:
-        if leg.wire.is_blocked and leg.wire.is_open:
-            # It has not taken yet what it was sent before.
-            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._give_up, leg, why)
+    def _await_reading(self, leg: Leg, before: int | None, until: float) -> None:
+        """Abort a side once nothing has been on its way to it for a while, or nothing moves."""
+        unreceived, now = leg.wire.unreceived_bytes, self.loop.time()
+        if before is None or unreceived < before:
+            until = now + self.settings.stalled_peer_timeout_seconds
+        if (before == 0 and not unreceived) or now >= until:
+            self.abort(f"the {leg.other.name} has gone, and the {leg.name} still sent")
         else:
-            self.abort(why)
+            self._unread_timer = self.loop.call_later(
+                UNREAD_SECONDS, self._await_reading, leg, unreceived, until
+            )
 
     def leg_closed(self) -> None:
         """Hear that a side's Close has come and been passed on."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from hybridge.protocol import http_headers
+from hybridge.protocol import address, http_headers
 from hybridge.protocol.errors import RelayError
 from relay.core.listeners import Criteria, Invitation, ListenerDirectory
 from relay.core.rendezvous import (
@@ -72,6 +72,15 @@ class WaitingSender:
         self._early = bytearray(visit.early)
         visit.wire.attach(self)
         visit.wire.resume()
+
+    def is_met_by(self, visit: Visit, entity: str) -> bool:
+        """Whether a visit is to the address that the listener was given: path, id and action."""
+        return (
+            visit.target.action is address.Action.ACCEPT
+            and entity == self.entity
+            and visit.target.segments == self.visit.target.segments
+            and visit.target.parameters.get("sb-hc-id") == self.visit.tracking_id
+        )
 
     # --- the sender's stream, before it is joined ---------------------------------------------
 
@@ -283,8 +292,8 @@ class WebSocketRelay:
         """
         secret = visit.target.parameters.get("sb-hc-rendezvous", "")
         sender = self._waiting.find(secret)
-        if sender is None or sender.entity != entity:
-            # Unknown, used and late look alike; so does an address of another hybrid connection.
+        if sender is None or not sender.is_met_by(visit, entity):
+            # Unknown, used and late look alike; so does an address that was changed.
             await visit.refuse(self._settings.unknown_rendezvous_status, visit.reason(UNKNOWN))
             return None
         accept = visit.websocket_accept()

@@ -17,6 +17,7 @@ from hybridge.protocol.errors import ConnectionLost
 from hybridge.transport.sockets import (
     LINGER_SECONDS,
     MAX_LINGER_BYTES,
+    bytes_in_flight,
     describe,
     has_input,
     reset_on_close,
@@ -85,12 +86,12 @@ class SocketStream(Wire):
                 self.loop.remove_reader(self._fd)
 
     def resume(self) -> None:
-        """Read again, beginning with what is decrypted already and no selector can see."""
+        """Read again, beginning with what no selector may tell of: decrypted bytes, an error."""
         if self._reads or self._read_over or not self._is_open or self._lingering is not None:
             return
         self._reads = True
         self.loop.add_reader(self._fd, self._on_readable)
-        if self._pending():
+        if self._pending() or self._write_error is not None:
             self.loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
@@ -154,8 +155,8 @@ class SocketStream(Wire):
         """Whether an error waits behind the bytes, of which the loop will not tell again."""
         if self._is_told_once and self._reset is None:
             number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:
-                self._reset = OSError(number, os.strerror(number))
+            # The system tells an error once: it may have told it to a write of ours before.
+            self._reset = OSError(number, os.strerror(number)) if number else self._write_error
         return self._reset is not None
 
     def _pending(self) -> int:
@@ -261,7 +262,12 @@ class SocketStream(Wire):
         if self._read_over:
             self._lost(describe(self._write_error))
         else:
+            # Who is paused hears of the end when it resumes, no sooner: what the peer sent before
+            # it left, perhaps all it had to say and its Close, waits unread and must not be lost.
+            # How long that may take is for those to limit who hold the reader up.
             self._tell_drained()
+            # The write has taken the error that the loop told of, and it may not tell again.
+            self._on_readable()
 
     def write_eof(self) -> None:
         """Send FIN, after what is held."""
@@ -282,6 +288,11 @@ class SocketStream(Wire):
     def is_open(self) -> bool:
         """Whether the socket is still ours."""
         return self._is_open
+
+    @property
+    def unreceived_bytes(self) -> int:
+        """How many bytes, held here or sent, the peer's machine has not got yet, where known."""
+        return self.held_bytes + (bytes_in_flight(self._sock) if self._is_open else 0)
 
     @property
     def takes_no_more(self) -> bool:

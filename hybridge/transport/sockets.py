@@ -7,6 +7,13 @@ import logging
 import select
 import socket
 import struct
+import sys
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +65,17 @@ def has_room(fd: int) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLOUT)
     return bool(poller.poll(0))
+
+
+def bytes_in_flight(sock: socket.socket) -> int:
+    """Bytes that were written and that the peer's machine has not got yet; 0 where nobody says."""
+    if fcntl is None or not sys.platform.startswith("linux"):
+        return 0
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):
+        return 0  # the connection is gone
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def describe(error: BaseException) -> str:

@@ -182,6 +182,11 @@ class Wire(Stream):
         raise AssertionError("a subclass implements this")
 
     @property
+    def unreceived_bytes(self) -> int:
+        """How many bytes, held here or sent, the peer's machine has not got yet, where known."""
+        return self.held_bytes
+
+    @property
     def takes_no_more(self) -> bool:
         """Whether a write has failed: what is sent now goes nowhere. It may still be read."""
         return not self.is_open

@@ -301,6 +301,32 @@ async def test_who_drops_tcp_right_after_its_close_is_heard_to_the_end(
     assert await rest(far) == (b"", True)
 
 
+@pytest.mark.clause(86)
+@WAYS_TO_VANISH
+async def test_who_talks_while_it_reads_still_gets_all_that_one_who_vanished_had_sent(
+    relay: RunningRelay,
+    ends: Ends,
+    vanish: Callable[[RawPeer], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relay.leg.UNREAD_SECONDS", 0.3)
+    near, far = ends
+    content = bytes(range(256)) * (5 * MIB // 256)  # what the kernels hold for a reader that waits
+    far.writer.transport.pause_reading()  # type: ignore[attr-defined] # a read transport too
+    [pair] = relay.service.gateway.websockets._pairs
+    legs = (pair.sender, pair.listener)
+
+    await near.send(frame(BINARY, content) + close_frame(1000))
+    await until(lambda: any(leg.has_closed for leg in legs))
+    vanish(near)
+    await far.send(frame(BINARY, b"progress") * 2)
+    await asyncio.sleep(0.5)  # the time itself is what is tested: more than UNREAD_SECONDS
+    far.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
+    assert await far.message() == (BINARY, content)
+    assert await far.close() == (1000, "")
+
+
 @pytest.mark.clause(85)
 @WAYS_TO_VANISH
 async def test_what_nobody_reads_any_more_does_not_end_in_order(
