@@ -18,6 +18,8 @@ from relay.settings import RelaySettings
 _logger = logging.getLogger(__name__)
 
 _TLS_HANDSHAKE = 0x16
+_RECORD_HEADER_BYTES = 5
+_MAX_RECORD_BYTES = 16_384 + _RECORD_HEADER_BYTES
 
 _PLAIN_HTTP = "This port speaks TLS: use https:// or wss://."
 
@@ -37,11 +39,12 @@ class Entrance:
         """Do TLS; None where the peer sends nothing, or nothing that is TLS."""
         try:
             async with asyncio.timeout(self._settings.tls_timeout_seconds):
-                # A silent peer holds no place among those that shake hands.
+                # Who is silent, or drips, holds no place among those that shake hands.
                 first = await _first_byte(sock)
                 if first != _TLS_HANDSHAKE:
                     await self._answer_plaintext(sock, first)
                     return None
+                await _first_record(sock)
                 async with self._handshakes:
                     return await open_tls(sock, context, is_server=True)
         except (OSError, TimeoutError) as error:
@@ -82,3 +85,18 @@ async def _first_byte(sock: socket.socket) -> int | None:
             await wait_readable(sock.fileno())
         else:
             return data[0] if data else None
+
+
+async def _first_record(sock: socket.socket) -> None:
+    """Wait until the first TLS record is there; also return where the peer left."""
+    try:
+        for size in (_RECORD_HEADER_BYTES, None):
+            seen = sock.recv(_RECORD_HEADER_BYTES, socket.MSG_PEEK)
+            needed = size or _RECORD_HEADER_BYTES + int.from_bytes(seen[3:5], "big")
+            needed = min(needed, _MAX_RECORD_BYTES)
+            if len(sock.recv(needed, socket.MSG_PEEK)) < needed:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+                await wait_readable(sock.fileno())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    except OSError as error:
+        _logger.debug("the first record was not waited for: %s", error)

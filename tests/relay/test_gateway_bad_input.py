@@ -109,17 +109,22 @@ async def test_a_peer_that_does_not_finish_tls_is_closed(
     async with await dial_plain(hurried) as peer:
         await peer.send(data)
 
-        assert await peer.reader.read() == b""
+        await peer.ended()  # with a reset where bytes of it were left unread
     assert await is_well(hurried)
 
 
-async def test_silent_peers_do_not_keep_others_from_shaking_hands() -> None:
+@pytest.mark.parametrize("data", [b"", TLS_HANDSHAKE[:1], TLS_HANDSHAKE[:5], TLS_HANDSHAKE])
+async def test_peers_that_are_silent_or_drip_do_not_keep_others_from_shaking_hands(
+    data: bytes,
+) -> None:
     settings = RelaySettings(max_handshakes=1, drain_seconds=0)
     async with (
         running_relay(settings=settings) as relay,
-        await dial_plain(relay),
-        await dial_plain(relay),
+        await dial_plain(relay) as one,
+        await dial_plain(relay) as other,
     ):
+        await one.send(data)
+        await other.send(data)
         assert await is_well(relay)
 
 
