@@ -361,9 +361,6 @@ class Leg:
 
 def _write(wire: Wire, pieces: Sequence[bytes]) -> None:
     """Write frames; many small ones leave together, large ones as they are."""
-    if len(pieces) == 1:
-        wire.send_now(pieces[0])
-        return
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -56,8 +56,8 @@ class Visit:
         """Check the WebSocket handshake; give the headers of the 101.
 
         Raises:
-            MalformedRequest: It is none that RFC 6455 knows. Of another version, `version_needed`
-                says which one is spoken here.
+            MalformedRequest: It is none that RFC 6455 knows.
+            UnknownWebSocketVersion: It is of another version than 13.
         """
         request = Request(
             path=self.head.target,
@@ -87,12 +87,11 @@ class Visit:
             headers.append(("Retry-After", "1"))
         await self.refuse(error.status or 500, self.reason(_sentence(error)), *headers)
 
-    async def refuse_http(self, status: int, message: str, *, final_status: int = 0) -> None:
+    async def refuse_http(self, status: int, message: str) -> None:
         """Answer an HTTP request with a status and the JSON body of section 7.8."""
         reason = self.reason(message, http=True)
-        await self.answer_http(
-            final_status or status, reason, tracking.error_body(status, reason), "application/json"
-        )
+        body = tracking.error_body(status, reason)
+        await self.answer_http(status, reason, body, "application/json")
 
     async def answer_http(self, status: int, reason: str, body: bytes, content_type: str) -> None:
         """Answer an HTTP request and end the connection."""

@@ -14,7 +14,7 @@ def authorization_hint(reason: str, *, claim: str = "") -> str:
     if "expired" in said:
         return "set this machine's clock, or take a new token"
     if "signature" in said:
-        return "copy the connection string again: its key is not the rule's key"
+        return "copy the connection string again: the key or EntityPath is not the rule's"
     if "audience" in said:
         return "check Endpoint and EntityPath: the token is for another address"
     if "missingtoken" in said or "no authorization" in said:
