@@ -431,6 +431,85 @@ async def test_a_failed_write_does_not_cost_what_the_peer_had_sent() -> None:
     assert not near.is_open
 
 
+async def write_meets_reset(stream: Wire, leave: Callable[[], None]) -> None:
+    """Let the peer leave with a reset, and the stream write before it hears of that.
+
+    Both sockets become ready for the same look of the loop, and the one whose receiver writes comes
+    first: the loop has seen the reset then, but the write takes the error, not the read to come.
+    """
+    other, other_far = await stream_and_socket()
+    writer = Ear(other)
+    writer.on_data = lambda: stream.send_now(b"more")
+    other.attach(writer)
+    # Loops begin to watch a socket when they look next.
+    await asyncio.sleep(0.01)
+    other_far.send(b"x")
+    leave()
+    await writer.until(lambda: bool(writer.heard))
+    other.abort()
+    other_far.close()
+
+
+@on_every_loop
+async def test_a_reset_that_a_write_meets_first_is_not_missed() -> None:
+    near, far = await stream_and_socket()
+    ear = Ear(near)
+    near.attach(ear)
+
+    def leave() -> None:
+        far.send(b"the last words")
+        reset(far)
+
+    await write_meets_reset(near, leave)
+    await ear.until(lambda: "broken" in ear.events)
+
+    assert ear.heard == b"the last words"
+    assert not near.is_open
+
+
+@on_every_loop
+async def test_a_reset_that_a_write_met_while_paused_is_told_with_all_before_it_on_resuming() -> (
+    None
+):
+    near, far = await stream_and_socket()
+    ear = Ear(near)
+    near.attach(ear)
+    near.pause()
+
+    def leave() -> None:
+        far.send(b"the last words")
+        reset(far)
+
+    await write_meets_reset(near, leave)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (bytes(ear.heard), near.is_open) == (b"", True)
+
+    near.resume()
+    await ear.until(lambda: "broken" in ear.events)
+
+    assert ear.heard == b"the last words"
+
+
+@on_every_loop
+async def test_who_pauses_in_the_read_after_a_failed_write_hears_of_the_reset_on_resuming() -> None:
+    near, far = await stream_and_socket()
+    ear = Ear(near)
+    ear.on_data = near.pause
+    near.attach(ear)
+
+    def leave() -> None:
+        far.send(b"the last words")
+        reset(far)
+
+    await write_meets_reset(near, leave)
+    await ear.until(lambda: bool(ear.heard or ear.events))
+    near.resume()
+    await ear.until(lambda: "broken" in ear.events)
+
+    assert ear.heard == b"the last words"
+
+
 @on_every_loop
 async def test_a_write_error_after_the_peers_end_is_told() -> None:
     near, far = await stream_and_socket()

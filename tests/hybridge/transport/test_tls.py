@@ -16,7 +16,14 @@ from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Wire
 from hybridge.transport.tcp import dial_tcp
 from hybridge.transport.tls import ClientTls, open_tls, server_context
-from tests.hybridge.transport.test_tcp import BULK, Ear, read_to_end, receive_all, reset
+from tests.hybridge.transport.test_tcp import (
+    BULK,
+    Ear,
+    read_to_end,
+    receive_all,
+    reset,
+    write_meets_reset,
+)
 from tests.support.loops import on_every_loop
 from tests.support.relay import certificate
 from tests.support.until import until
@@ -120,6 +127,23 @@ async def test_a_reset_is_a_broken_connection() -> None:
     far.abort()
     with pytest.raises(ConnectionLost):
         await near.receive()
+    assert not near.is_open
+
+
+@on_every_loop
+async def test_a_reset_that_a_write_meets_first_is_not_missed() -> None:
+    far, near = await tls_streams()
+    ear = Ear(near)
+    near.attach(ear)
+
+    def leave() -> None:
+        far.send_now(b"the last words")
+        far.abort()
+
+    await write_meets_reset(near, leave)
+    await ear.until(lambda: "broken" in ear.events)
+
+    assert ear.heard == b"the last words"
     assert not near.is_open
 
 
