@@ -109,6 +109,10 @@ class SocketStream(Wire):
                 error = problem
                 break
             if not count:
+                # Some versions of Python tell a reset that we asked for as the end of TLS. With
+                # EPIPE the peer's orderly end had come before the reset, and all it sent is here.
+                if self._reset is not None and self._reset.errno != errno.EPIPE:
+                    error = self._reset
                 is_end = True
                 break
             filled += count
@@ -145,11 +149,7 @@ class SocketStream(Wire):
             self._lost(describe(error))
 
     def _read(self, target: memoryview) -> int:
-        count = self._sock.recv_into(target, min(len(target), READ_BYTES))
-        if not count and self._reset is not None and self._reset.errno != errno.EPIPE:
-            # EPIPE: the peer's orderly end had come before the reset, and all it sent is here.
-            raise self._reset
-        return count
+        return self._sock.recv_into(target, min(len(target), READ_BYTES))
 
     def _was_reset(self) -> bool:
         """Whether an error waits behind the bytes, of which the loop will not tell again."""
