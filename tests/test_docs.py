@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from app_client.settings import ClientSettings
 from hcm_agent.settings import AgentSettings, HybridConnectionSettings
@@ -23,9 +24,11 @@ from hybridge.program.timing_settings import pascal_case
 from hybridge.protocol.connection_string import ConnectionString, serialize
 from hybridge.protocol.secret import Secret
 from hybridge.transport.timing import Timing
+from relay.cli import cli as relay_cli
 from relay.configuration import DEVELOPMENT_KEY, Sources, load
 from relay.settings import RelaySettings, file_key
 from tests import clauses, help_texts
+from tests.support.chain import FULL_LENGTH
 from tests.support.relay import KEY, running_relay
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -150,7 +153,7 @@ def test_every_flag_and_its_variable_is_described(name: str) -> None:
 
 
 def test_only_variables_that_exist_are_described() -> None:
-    known = {"HYBRIDGE_EVENT_LOOP"}
+    known = {"HYBRIDGE_EVENT_LOOP", FULL_LENGTH}
     for command in _COMMANDS.values():
         known |= {str(option.envvar) for option in help_texts.options(command) if option.envvar}
     for page in PAGES:
@@ -270,6 +273,21 @@ def test_the_readme_prints_the_wellknown_development_key() -> None:
     assert f"\n{DEVELOPMENT_KEY}\n" in README
     keys = set(re.findall(r"SharedAccessKey=([^;\"]+)", README))
     assert keys == {DEVELOPMENT_KEY}
+
+
+def test_the_connection_strings_in_the_readme_are_those_of_the_relays_that_it_starts(
+    tmp_path: Path,
+) -> None:
+    printed: set[str] = set()
+    for program, *flags in _shell_commands(README):
+        if program == "hybridge-relay":
+            command = ["connection-strings", *flags, "--state-dir", str(tmp_path)]
+            output = CliRunner().invoke(relay_cli, command, catch_exceptions=False).output
+            printed |= {line.split()[-1] for line in output.splitlines()}
+    shown = re.findall(r'"(Endpoint=[^"]+)"', README)
+
+    assert len(shown) == 4
+    assert set(shown) - printed == set()
 
 
 def test_the_demos_steps_in_the_readme_are_those_of_the_demo() -> None:
@@ -392,6 +410,7 @@ async def test_the_python_examples_of_the_readme_run() -> None:
 
         assert (process.returncode, errors.decode()) == (0, "")
         assert output == b"b'HELLO'\n"
+        assert output.decode() in _blocks(README, "text")
 
 
 def _local(port: int, rule: str) -> str:
