@@ -96,6 +96,7 @@ class Forwarder:
         self.address: tuple[str, int] | None = None
         """Local host and port, once it listens."""
         self.open_connections = 0
+        self._dials: set[asyncio.Timeout] = set()
 
     @property
     def name(self) -> str:
@@ -126,13 +127,23 @@ class Forwarder:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve the port until ``stopping``, then until the last connection has ended."""
-        await accept_connections(
-            self._sockets,
-            self._serve,
-            max_connections=self._max_connections,
-            name=self.name,
-            stopping=stopping,
-        )
+        async with asyncio.TaskGroup() as tasks:
+            giving_up = tasks.create_task(self._give_up_dials(stopping), name="give up dials")
+            await accept_connections(
+                self._sockets,
+                self._serve,
+                max_connections=self._max_connections,
+                name=self.name,
+                stopping=stopping,
+            )
+            giving_up.cancel()
+
+    async def _give_up_dials(self, stopping: asyncio.Event) -> None:
+        """When the program ends, only what carries bytes is waited for."""
+        await stopping.wait()
+        now = asyncio.get_running_loop().time()
+        for deadline in self._dials:
+            deadline.reschedule(now)
 
     def close(self) -> None:
         """Give the port back. Running connections go on."""
@@ -172,13 +183,20 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         seconds = self._settings.timing.connect_timeout_seconds
         watch: ResetWatch | None = None
+        began = loop.time()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                with ResetWatch(sock, lambda: deadline.reschedule(loop.time())) as watch:
-                    return await self._sender.connect(connection_id=connection_id)
+                self._dials.add(deadline)
+                try:
+                    with ResetWatch(sock, lambda: deadline.reschedule(loop.time())) as watch:
+                        return await self._sender.connect(connection_id=connection_id)
+                finally:
+                    self._dials.discard(deadline)
         except TimeoutError:
             if watch is not None and watch.was_reset:
                 raise LocalReset("the application gave up before the relay had answered") from None
+            if loop.time() - began < seconds:
+                raise LocalReset("the program ended before the relay had answered") from None
             raise Unreachable(
                 f"no answer within {seconds:g} s",
                 hint="check the relay, and the agent's way to the target",

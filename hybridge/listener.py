@@ -46,6 +46,9 @@ TOKEN_LIFETIME_SECONDS = 3600.0
 RENEW_AT = 0.75
 """Share of the token's life after which it is renewed: well before expiry, on everybody's clock."""
 
+LEAVE_SECONDS = 2.0
+"""How long the relay's part of an orderly leave is waited for."""
+
 MAX_WAITING_CONNECTIONS = 1_000
 """Accepts that wait to be taken by the iteration; more are dropped, and their senders time out."""
 
@@ -117,6 +120,7 @@ class Listener:
         self._stopping = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._runner: asyncio.Task[None] | None = None
+        self._opening: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -156,6 +160,9 @@ class Listener:
     async def stop_accepting(self) -> None:
         """Leave the relay in order. Accepted connections live on; the iteration ends."""
         self._stopping.set()
+        if self._opening is not None:
+            # A relay that says nothing is not waited for.
+            self._opening.reschedule(asyncio.get_running_loop().time())
         if self._runner is not None:
             await asyncio.wait([self._runner])
 
@@ -170,7 +177,10 @@ class Listener:
                     return
                 opened: float | None = None
                 try:
-                    async with await self._open() as channel:
+                    channel = await self._open_unless_stopping()
+                    if channel is None:
+                        return
+                    async with channel:
                         opened = loop.time()
                         self._change(online=True, error=None)
                         await self._serve(channel)
@@ -182,6 +192,15 @@ class Listener:
                 self._change(online=False, error=None if self._stopping.is_set() else error)
         finally:
             self._waiting.put_nowait(None)
+
+    async def _open_unless_stopping(self) -> ClientConnection | None:
+        try:
+            async with asyncio.timeout(None) as self._opening:
+                return await self._open()
+        except TimeoutError:
+            return None
+        finally:
+            self._opening = None
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -255,7 +274,11 @@ class Listener:
 
     async def _leave(self, channel: ClientConnection) -> None:
         await self._stopping.wait()
-        await channel.close()
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await channel.close()
+        except TimeoutError:
+            channel.transport.abort()
 
     async def _renew(self, channel: ClientConnection) -> None:
         if self.address.token is not None:

@@ -515,6 +515,17 @@ async def test_the_ready_file_exists_while_all_ports_are_open(tmp_path: Path) ->
     assert not ready.exists()
 
 
+async def test_at_the_end_a_dial_in_flight_is_given_up_at_once() -> None:
+    relay = Relay()
+    relay.may_answer.clear()
+    async with asyncio.timeout(10), running(relay, to("orders")) as client:
+        local = await dial(client)
+        await relay.asked.acquire()
+        client.lifetime.stop()
+        await relay.cancelled.wait()
+        assert "reset" in await outcome_of(local)
+
+
 async def test_a_hang_up_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     async with running(Relay(), to("orders")) as client:
         await client.addresses.get()

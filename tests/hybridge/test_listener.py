@@ -336,3 +336,24 @@ async def test_a_deadline_of_the_listener_is_kept(unused_tcp_port_factory: objec
         ) as listener:
             with pytest.raises(Unreachable, match="in time"):
                 await listener.wait_online()
+
+
+async def test_a_relay_that_says_nothing_is_not_waited_for_at_the_end() -> None:
+    heard = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        await reader.read()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(silent, "127.0.0.1", 0) as server,
+        asyncio.timeout(DEADLINE_SECONDS / 4),
+        Listener(
+            "Endpoint=sb://localhost/;SharedAccessKeyName=a;SharedAccessKey=b;EntityPath=c",
+            connect_to=server.sockets[0].getsockname()[:2],
+        ) as listener,
+    ):
+        await heard.wait()
+        await listener.stop_accepting()
+        assert [each async for each in listener] == []

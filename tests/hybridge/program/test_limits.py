@@ -7,7 +7,12 @@ import sys
 import pytest
 
 from hybridge.program import limits
-from hybridge.program.limits import MOST_DESCRIPTORS, raise_descriptor_limit
+from hybridge.program.limits import (
+    LEAST_CONNECTIONS,
+    MOST_DESCRIPTORS,
+    TooFewDescriptors,
+    raise_descriptor_limit,
+)
 
 
 def test_the_soft_limit_becomes_the_hard_one_and_says_how_many_connections_fit() -> None:
@@ -41,10 +46,17 @@ def test_no_limit_is_taken_for_a_large_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert raise_descriptor_limit(descriptors_per_connection=1, reserve=0) == MOST_DESCRIPTORS
 
 
-def test_there_are_never_fewer_than_0_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 10))
+def test_a_limit_that_leaves_no_room_is_an_error_that_says_how_much_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (83, 83))
 
-    assert raise_descriptor_limit(descriptors_per_connection=2) == 0
+    with pytest.raises(TooFewDescriptors, match="83 open descriptors, and at least 84") as caught:
+        raise_descriptor_limit(descriptors_per_connection=2)
+    assert "ulimit" in caught.value.hint
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (84, 84))
+    assert raise_descriptor_limit(descriptors_per_connection=2) == LEAST_CONNECTIONS
 
 
 def test_a_system_that_counts_no_descriptors_sets_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
