@@ -78,9 +78,11 @@ class DevelopmentCa:
         """
         make_private_directory(state_dir)
         with locked(state_dir):
-            # Looked at even when nothing is to be signed: others may be reading it.
-            read_private(state_dir / "ca-key.pem")
-            return cls(state_dir, _load_ca(state_dir) or _create_ca(state_dir))
+            pem = _load_ca(state_dir)
+            if pem is None:
+                return cls(state_dir, _create_ca(state_dir))
+            _check_ca_key(state_dir)
+            return cls(state_dir, pem)
 
     def certificate_for(self, names: Sequence[str]) -> tuple[Path, Path]:
         """Give a certificate and key for a TLS server; kept while names and time allow.
@@ -185,6 +187,27 @@ def _load_ca(state_dir: Path) -> str | None:
         raise UnusableFile(path, "is not a certificate", hint=_NEXT_STEP) from error
     is_fresh = ssl.cert_time_to_seconds(not_after) - time.time() > RENEWAL_DAYS * _DAY_SECONDS
     return pem if is_fresh else None
+
+
+def _check_ca_key(state_dir: Path) -> None:
+    """Look at the key though nothing is to be signed: in a year it would be too late.
+
+    Others may be reading it, or it is damaged. OpenSSL finds that, and costs no import.
+    """
+    path = state_dir / "ca-key.pem"
+    if read_private(path) is None:
+        return
+    try:
+        # A password, because OpenSSL would ask the terminal for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            state_dir / "ca.pem", path, password=""
+        )
+    except ssl.SSLError as error:
+        is_another = error.reason == "KEY_VALUES_MISMATCH"
+        problem = "is not the key of ca.pem" if is_another else "is not a private key"
+        raise UnusableFile(path, problem, hint=_NEXT_STEP) from error
+    except OSError as error:
+        raise UnusableFile(path, f"cannot be read: {error.strerror}", hint=_NEXT_STEP) from error
 
 
 def _load_ca_key(state_dir: Path) -> ec.EllipticCurvePrivateKey | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hybridge.transport import development_ca
@@ -220,6 +221,45 @@ def test_a_key_that_is_missing_corrupt_or_anothers_is_named(
     key.unlink()
     with pytest.raises(UnusableFile, match="key is missing"):
         ca.certificate_for(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ("", "is not a private key"),
+        ("garbage", "is not a private key"),
+        ("cut", "is not a private key"),
+        ("locked", "is not a private key"),
+        ("another's", r"is not the key of ca\.pem"),
+    ],
+)
+def test_a_damaged_ca_key_is_named_even_when_nothing_is_signed(
+    state_dir: Path, tmp_path: Path, damage: str, problem: str
+) -> None:
+    DevelopmentCa.load_or_create(state_dir).certificate_for(NAMES)
+    key = state_dir / "ca-key.pem"
+    match damage:
+        case "cut":
+            key.write_bytes(key.read_bytes()[:-60])
+        case "locked":
+            private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+            key.write_bytes(
+                private.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.BestAvailableEncryption(b"a password"),
+                )
+            )
+        case "another's":
+            DevelopmentCa.load_or_create(tmp_path / "other")
+            key.write_bytes((tmp_path / "other" / "ca-key.pem").read_bytes())
+        case text:
+            key.write_text(text)
+
+    with pytest.raises(UnusableFile, match=rf"ca-key\.pem: {problem}") as caught:
+        DevelopmentCa.load_or_create(state_dir)
+
+    assert "restore it from a backup" in caught.value.hint
 
 
 def test_a_ca_key_that_others_may_read_is_refused_even_when_nothing_is_signed(
