@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import stat
 import types
 import typing
 from typing import TYPE_CHECKING, TypeVar
@@ -37,9 +38,16 @@ def load(path: Path) -> object:
     commas, ``.yaml`` and ``.yml`` are YAML; any other file is tried as both.
 
     Raises:
-        InvalidSetting: It cannot be read, or is neither. The error names the file and the line.
+        InvalidSetting: It is a pipe or a device, cannot be read, or is neither. The error names the
+            file and the line.
     """
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # A pipe waits for a writer, and what it gave cannot be read again for a reload.
+            raise InvalidSetting(
+                str(path), "is not a regular file", hint="write the settings into a file, name that"
+            )
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InvalidSetting(str(path), "no such file", hint="check the path") from None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_a_file_that_is_not_there_or_not_a_file_is_refused(tmp_path: Path) -> No
         load(tmp_path / "missing.json")
     with pytest.raises(InvalidSetting, match="cannot be read: Is a directory"):
         load(tmp_path)
+
+
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(InvalidSetting, match="is not a regular file") as caught:
+            load(path)
+        assert caught.value.hint
 
 
 @given(st.binary(max_size=200), st.sampled_from(["a.json", "a.yaml", "a.conf"]))
