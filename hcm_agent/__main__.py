@@ -1,6 +1,15 @@
-"""``python -m hcm_agent``: the same as the command ``hcm``."""
+"""``python -m hcm_agent`` and the command ``hcm``."""
 
-from hcm_agent.cli import main
+from hybridge.program import early_signals
+
+
+def main() -> None:
+    """Run ``hcm``, which signals can stop from here on."""
+    early_signals.install()
+    from hcm_agent import cli  # This is what takes the time.
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hybridge.program import logs
+from hybridge.program import early_signals, logs
 from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.host_port import PORT, format_host_port, parse_host_port
 from hybridge.protocol.errors import InvalidSetting, RelayError, Unreachable
@@ -122,7 +122,10 @@ _state_dir = _option(
 @click.pass_context
 def cli(context: click.Context, /, **_: object) -> int | None:
     """Serve Azure Relay hybrid connections. Environment: HYBRIDGE_RELAY_PORT etc."""
-    return _run(_sources(context)) if context.invoked_subcommand is None else None
+    if context.invoked_subcommand is None:
+        return _run(_sources(context))
+    early_signals.restore()
+    return None
 
 
 @cli.command("connection-strings")
