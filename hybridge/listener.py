@@ -31,6 +31,7 @@ from hybridge.protocol.errors import (
     Unreachable,
     UntrustedCertificate,
 )
+from hybridge.protocol.redaction import one_line
 from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.secret import Secret
 from hybridge.transport.dialer import Dialer
@@ -269,7 +270,7 @@ class Listener:
         if not self._stopping.is_set():
             code = channel.close_code
             raise ConnectionLost(
-                f"the relay closed the control channel: {code} {channel.close_reason}".rstrip()
+                one_line(f"the relay closed the control channel: {code} {channel.close_reason}")
             )
 
     async def _leave(self, channel: ClientConnection) -> None:
@@ -298,7 +299,7 @@ class Listener:
         try:
             message = messages.parse(text)
         except MalformedMessage as error:
-            _logger.warning("ignored a message of the relay: %s", error)
+            _logger.warning("ignored a message of the relay: %s", one_line(str(error)))
             return
         match message:
             case messages.Accept():
@@ -427,11 +428,12 @@ def _translate(error: BaseException, target: ConnectionString) -> RelayError:
         reason = response.reason_phrase
         if response.status_code == 404:
             return EndpointNotFound(
-                f"404 {reason}", hint="check the name of the hybrid connection and the namespace"
+                one_line(f"404 {reason}"),
+                hint="check the name of the hybrid connection and the namespace",
             )
         if response.status_code == 401:
             return AuthorizationFailed(
-                f"401 {reason}", hint=authorization_hint(reason, claim="Listen")
+                one_line(f"401 {reason}"), hint=authorization_hint(reason, claim="Listen")
             )
         return HandshakeRefused(response.status_code, reason)
     if isinstance(error, TimeoutError):
@@ -447,10 +449,12 @@ def _translate(error: BaseException, target: ConnectionString) -> RelayError:
             f"the relay {target.host} cannot be reached: {error.strerror or error}",
             hint="check that the relay is running, its name and its port",
         )
-    return Unreachable(f"the relay {target.host} did not open a control channel: {error}")
+    return Unreachable(
+        f"the relay {target.host} did not open a control channel: {one_line(str(error))}"
+    )
 
 
 def _describe_close(error: ConnectionClosed) -> str:
     if error.rcvd is not None:
-        return f"{error.rcvd.code} {error.rcvd.reason}".rstrip()
+        return one_line(f"{error.rcvd.code} {error.rcvd.reason}")
     return "the connection broke"

@@ -20,6 +20,7 @@ from hybridge.protocol.errors import (
     MalformedMessage,
     Unreachable,
 )
+from hybridge.protocol.redaction import one_line
 from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.user_metadata import parse_target
 from hybridge.transport.dialer import Dialer
@@ -132,7 +133,7 @@ async def _exchange(wire: Stream, request: h11.Request) -> tuple[h11.Response, b
                 break
     except h11.RemoteProtocolError as error:
         raise Unreachable(
-            f"what answered is no HTTP server: {error}",
+            f"what answered is no HTTP server: {one_line(str(error))}",
             hint="check the name and the port of the namespace",
         ) from error
     if response is None:
@@ -144,9 +145,11 @@ def _read(response: h11.Response, body: bytes) -> RuntimeInformation:
     reason = bytes(response.reason).decode(errors="replace")
     status = response.status_code
     if status == 401:
-        raise AuthorizationFailed(f"401 {reason}", hint=authorization_hint(reason))
+        raise AuthorizationFailed(one_line(f"401 {reason}"), hint=authorization_hint(reason))
     if status in (404, 204):
-        raise EndpointNotFound(f"{status} {reason}", hint="check the name of the hybrid connection")
+        raise EndpointNotFound(
+            one_line(f"{status} {reason}"), hint="check the name of the hybrid connection"
+        )
     if status != 200:
         raise HandshakeRefused(status, reason)
     try:

@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hybridge.program import lifetime
-from hybridge.program.command_line import announce, one_line
+from hybridge.program.command_line import announce
 from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.protocol.errors import RelayError
+from hybridge.protocol.redaction import one_line
 from hybridge.transport.development_ca import DevelopmentCa
 from hybridge.transport.listening import bound_address, open_sockets
 from relay import admin, configuration, share

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from hybridge.protocol.errors import InvalidSetting, RelayError
+from hybridge.protocol.redaction import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-
-_KEY_TEXT = re.compile(
-    r"(SharedAccessKey\s*=\s*|sig(?:=|%3D)|sb-hc-token=)[^;\s'\"&)]+", re.IGNORECASE
-)
 
 
 def run_command(
@@ -77,17 +73,6 @@ def _leave(program: str, message: str, hint: str, code: int) -> NoReturn:
     if hint:
         click.echo(f"{program}: hint: {one_line(hint)}", err=True)
     sys.exit(code)
-
-
-def one_line(text: str) -> str:
-    """Make a text safe to show on one line of a terminal.
-
-    Line ends become blanks, other control characters are escaped, and keys or signatures that a
-    user typed in the wrong place, and that an error would repeat, are left out.
-    """
-    text = " ".join(text.split())
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return _KEY_TEXT.sub(r"\1***", text)
 
 
 def announce(log_format: str, text: str, /, **fields: object) -> None:

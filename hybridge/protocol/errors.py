@@ -5,6 +5,8 @@ what to try next; `status` is the HTTP status it stands for on the wire, where t
 message holds a key or a token.
 """
 
+from hybridge.protocol.redaction import one_line
+
 
 class RelayError(Exception):
     """Something went wrong that a person can do something about."""
@@ -123,11 +125,12 @@ class ServerBusy(RelayError):
 class HandshakeRefused(RelayError):
     """The other end answered a WebSocket handshake with an HTTP status.
 
-    `status` and `reason` are what it said, unchanged.
+    `status` and `reason` are what it said, unchanged; in the message keys and signatures that it
+    repeats are left out.
     """
 
     def __init__(self, status: int, reason: str, *, hint: str = "") -> None:
-        super().__init__(f"{status} {reason}".rstrip(), hint=hint, status=status)
+        super().__init__(one_line(f"{status} {reason}"), hint=hint, status=status)
         self.reason = reason
 
 

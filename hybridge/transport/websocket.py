@@ -34,6 +34,7 @@ from hybridge.protocol.frames import (
     mask_frame,
 )
 from hybridge.protocol.liveness import Liveness, Verdict
+from hybridge.protocol.redaction import one_line
 from hybridge.transport.stream import Receiver, Stream, Wire, replay
 from hybridge.transport.timing import Timing
 
@@ -165,7 +166,7 @@ def _check(wire: Wire, protocol: ClientProtocol) -> None:
     if protocol.handshake_exc is not None:
         wire.abort()
         if isinstance(protocol.handshake_exc, InvalidHandshake):
-            problem = str(protocol.handshake_exc)
+            problem = one_line(str(protocol.handshake_exc))
         else:
             problem = "what came is no HTTP response"
         raise Unreachable(
@@ -341,7 +342,7 @@ class WebSocketStream(Stream):
                 receiver.ended()
         else:
             error = ConnectionLost(
-                f"the other end closed the connection with {close.code} {close.reason}".rstrip()
+                one_line(f"the other end closed the connection with {close.code} {close.reason}")
             )
             self._send_close(1000, "")
             self._break(error)

@@ -5,7 +5,7 @@ import json
 import click
 import pytest
 
-from hybridge.program.command_line import OnePerLine, announce, one_line, run_command
+from hybridge.program.command_line import OnePerLine, announce, run_command
 from hybridge.program.host_port import HOST_PORT
 from hybridge.protocol.errors import InvalidSetting, RelayError, Unreachable
 
@@ -102,10 +102,6 @@ def test_a_key_in_the_wrong_place_is_not_repeated(
 ) -> None:
     assert exit_code(sample, argument) == 2
     assert "c2VjcmV0" not in capsys.readouterr().err
-
-
-def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert one_line("a\nb\x1b[31m\x00c") == "a b\\x1b[31m\\x00c"
 
 
 def test_ctrl_c_is_exit_code_1() -> None:
