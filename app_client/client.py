@@ -95,6 +95,7 @@ class Client:
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
         self._ready_file.remove()
         for forwarder, task in zip(self.forwarders, tasks, strict=True):
+            forwarder.stop_dialling()
             if forwarder.address is None:
                 task.cancel()  # It still waits for the relay.
         count = self._open_connections()

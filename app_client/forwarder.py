@@ -17,9 +17,10 @@ from hybridge.management import runtime_information
 from hybridge.program.advice import advice
 from hybridge.program.carrying import carry
 from hybridge.protocol.claims import Claim
-from hybridge.protocol.errors import RelayError, Unreachable
+from hybridge.protocol.errors import RelayError, Stopping, Unreachable
 from hybridge.sender import Sender
 from hybridge.transport.accept import accept_connections
+from hybridge.transport.ending import Ending
 from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import open_tcp
@@ -96,7 +97,7 @@ class Forwarder:
         self.address: tuple[str, int] | None = None
         """Local host and port, once it listens."""
         self.open_connections = 0
-        self._dials: set[asyncio.Timeout] = set()
+        self._ending = Ending()
 
     @property
     def name(self) -> str:
@@ -127,23 +128,17 @@ class Forwarder:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve the port until ``stopping``, then until the last connection has ended."""
-        async with asyncio.TaskGroup() as tasks:
-            giving_up = tasks.create_task(self._give_up_dials(stopping), name="give up dials")
-            await accept_connections(
-                self._sockets,
-                self._serve,
-                max_connections=self._max_connections,
-                name=self.name,
-                stopping=stopping,
-            )
-            giving_up.cancel()
+        await accept_connections(
+            self._sockets,
+            self._serve,
+            max_connections=self._max_connections,
+            name=self.name,
+            stopping=stopping,
+        )
 
-    async def _give_up_dials(self, stopping: asyncio.Event) -> None:
-        """When the program ends, only what carries bytes is waited for."""
-        await stopping.wait()
-        now = asyncio.get_running_loop().time()
-        for deadline in self._dials:
-            deadline.reschedule(now)
+    def stop_dialling(self) -> None:
+        """Give up what the relay has not joined: only what carries bytes goes on."""
+        self._ending.begin()
 
     def close(self) -> None:
         """Give the port back. Running connections go on."""
@@ -161,7 +156,8 @@ class Forwarder:
         try:
             remote = await self._dial(sock, connection_id)
             await carry(local, remote, labels=labels)
-        except LocalReset as error:
+        except (LocalReset, Stopping) as error:
+            local.abort()
             logger.info("%s", error, extra={"event": "connection_abandoned", **labels})
         except RelayError as error:
             # At once, and before the log: the application shall see what a direct connection shows.
@@ -178,25 +174,19 @@ class Forwarder:
 
         Raises:
             LocalReset: It did.
+            Stopping: The client stops.
             RelayError: The relay or the agent refused, or did not answer in time.
         """
         loop = asyncio.get_running_loop()
         seconds = self._settings.timing.connect_timeout_seconds
         watch: ResetWatch | None = None
-        began = loop.time()
         try:
-            async with asyncio.timeout(seconds) as deadline:
-                self._dials.add(deadline)
-                try:
-                    with ResetWatch(sock, lambda: deadline.reschedule(loop.time())) as watch:
-                        return await self._sender.connect(connection_id=connection_id)
-                finally:
-                    self._dials.discard(deadline)
+            async with self._ending.grace(), asyncio.timeout(seconds) as deadline:
+                with ResetWatch(sock, lambda: deadline.reschedule(loop.time())) as watch:
+                    return await self._sender.connect(connection_id=connection_id)
         except TimeoutError:
             if watch is not None and watch.was_reset:
                 raise LocalReset("the application gave up before the relay had answered") from None
-            if loop.time() - began < seconds:
-                raise LocalReset("the program ended before the relay had answered") from None
             raise Unreachable(
                 f"no answer within {seconds:g} s",
                 hint="check the relay, and the agent's way to the target",

@@ -13,11 +13,19 @@ from typing import Protocol, Self
 
 from hcm_agent.settings import HybridConnectionSettings, Target
 from hcm_agent.status import Status
-from hcm_agent.target import Dial, WaitingSender, join, refuse
+from hcm_agent.target import (
+    ANSWER_SECONDS,
+    DIAL_SECONDS,
+    Dial,
+    WaitingSender,
+    join,
+    refuse,
+)
 from hcm_agent.target_lookup import Metadata, TargetLookup, TargetUnknown
 from hybridge.listener import Listener
 from hybridge.management import runtime_information
-from hybridge.protocol.errors import RelayError, ServerBusy
+from hybridge.protocol.errors import RelayError, ServerBusy, Stopping
+from hybridge.transport.ending import Ending
 from hybridge.transport.tcp import dial_tcp
 
 logger = logging.getLogger(__name__)
@@ -124,13 +132,18 @@ class HybridConnection:
         self._on_change = on_change
         self._outside = outside
         self._retired = asyncio.Event()
+        self._ending = Ending()
         self._lookup = TargetLookup(
             lambda: outside.read_metadata(settings), labels=self.status.labels
         )
 
     def retire(self) -> None:
-        """Take no more senders; `run` returns when the last connection has ended."""
+        """Take no more senders; `run` returns when the last connection has ended.
+
+        Senders that are not joined within a second are refused.
+        """
         self._retired.set()
+        self._ending.begin()
 
     async def run(self) -> None:
         """Serve until retired, then until the last connection has ended.
@@ -193,7 +206,8 @@ class HybridConnection:
             task.add_done_callback(lambda _: slots.give_back())
         elif slots.refusals < MAX_REFUSALS_AT_ONCE:
             slots.refusals += 1
-            task = tasks.create_task(self._guard(self._refuse(sender), labels), name=f"{sender.id}")
+            refusing = self._guard(self._refuse(sender, self._no_room()), labels)
+            task = tasks.create_task(refusing, name=f"{sender.id}")
             task.add_done_callback(lambda _: slots.refused())
         else:
             sender.abandon()
@@ -210,9 +224,10 @@ class HybridConnection:
     async def _join(self, sender: WaitingSender) -> None:
         labels = self.status.labels
         try:
-            target = await self._target()
-        except TargetUnknown as error:
-            await refuse(sender, error, str(error), labels={**labels, "id": sender.id})
+            async with self._ending.grace(DIAL_SECONDS):
+                target = await self._target()
+        except (TargetUnknown, Stopping) as error:
+            await self._refuse(sender, error)
             return
         self.status.target = str(target)
         self.status.open_connections += 1
@@ -223,6 +238,7 @@ class HybridConnection:
                 timeout_seconds=self.settings.target_timeout_seconds,
                 dial=self._outside.dial,
                 labels=labels,
+                ending=self._ending,
             )
         finally:
             self.status.open_connections -= 1
@@ -238,12 +254,16 @@ class HybridConnection:
                 "The agent has not learnt its target from the relay yet.", hint="give --target"
             ) from None
 
-    async def _refuse(self, sender: WaitingSender) -> None:
-        error = ServerBusy(
+    async def _refuse(self, sender: WaitingSender, error: RelayError) -> None:
+        labels = {**self.status.labels, "id": sender.id}
+        async with self._ending.grace(ANSWER_SECONDS):
+            await refuse(sender, error, str(error), labels=labels)
+
+    def _no_room(self) -> RelayError:
+        return ServerBusy(
             f"The agent holds {self._slots.limit} connections and takes no more.",
             hint="raise the limit of open files for hcm, or start another agent",
         )
-        await refuse(sender, error, str(error), labels={**self.status.labels, "id": sender.id})
 
 
 def _sender_address(sender: WaitingSender) -> str:

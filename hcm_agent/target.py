@@ -9,11 +9,18 @@ from typing import Protocol
 
 from hcm_agent.settings import Target
 from hybridge.program.carrying import carry
-from hybridge.protocol.errors import RelayError, TargetTimedOut
+from hybridge.protocol.errors import RelayError, Stopping, TargetTimedOut
 from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.transport.ending import Ending
 from hybridge.transport.stream import Stream
 
 logger = logging.getLogger(__name__)
+
+DIAL_SECONDS = 1.0
+"""When the agent stops, how long a target may still take to answer."""
+
+ANSWER_SECONDS = 2.0
+"""When the agent stops, how long a waiting sender may still take to be joined or refused."""
 
 Dial = Callable[[str, int], Awaitable[Stream]]
 """Opens a TCP stream; `hybridge.transport.tcp.dial_tcp`."""
@@ -44,6 +51,7 @@ async def join(
     timeout_seconds: float,
     dial: Dial,
     labels: Mapping[str, object],
+    ending: Ending,
 ) -> None:
     """Join a waiting sender to the target, and carry bytes until both have finished.
 
@@ -56,25 +64,29 @@ async def join(
         timeout_seconds: How long the target may take to answer.
         dial: Opens the connection to the target.
         labels: What each log line carries.
+        ending: Of the agent: what is not joined then is refused soon, what is joined goes on.
 
     Raises:
+        Stopping: The agent stops, and the relay does not answer.
         RelayError: The rendezvous failed: the sender has left, or the relay cannot be reached.
     """
     labels = {**labels, "id": sender.id, "target": str(target)}
-    try:
-        far = await _dial_beside_prepare(sender, target, timeout_seconds, dial)
-    except RelayError as error:
-        await refuse(sender, error, describe(target, error), labels=labels)
-        return
-    except BaseException:
-        sender.abandon()
-        raise
-    logger.debug("target connected", extra={"event": "target_connected", **labels})
-    try:
-        near = await sender.accept()
-    except BaseException:
-        far.abort()
-        raise
+    async with ending.grace(ANSWER_SECONDS):
+        try:
+            async with ending.grace(DIAL_SECONDS):
+                far = await _dial_beside_prepare(sender, target, timeout_seconds, dial)
+        except RelayError as error:
+            await refuse(sender, error, describe(target, error), labels=labels)
+            return
+        except BaseException:
+            sender.abandon()
+            raise
+        logger.debug("target connected", extra={"event": "target_connected", **labels})
+        try:
+            near = await sender.accept()
+        except BaseException:
+            far.abort()
+            raise
     await carry(near, far, labels=labels)
 
 
@@ -94,6 +106,8 @@ async def refuse(
 def describe(target: Target, error: RelayError) -> str:
     """Write why the target was not reached, as a sentence for the sender."""
     problem = str(error)
+    if isinstance(error, Stopping):
+        return problem
     if problem.startswith(str(target)):
         return f"The target {problem}."
     return f"The target {target}: {problem}."

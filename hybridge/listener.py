@@ -28,6 +28,7 @@ from hybridge.protocol.errors import (
     MalformedConnectionString,
     MalformedMessage,
     RelayError,
+    Stopping,
     Unreachable,
     UntrustedCertificate,
 )
@@ -35,6 +36,7 @@ from hybridge.protocol.redaction import one_line
 from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.secret import Secret
 from hybridge.transport.dialer import Dialer
+from hybridge.transport.ending import Ending
 from hybridge.transport.stream import Wire
 from hybridge.transport.timing import Timing
 from hybridge.transport.websocket import WebSocketStream, open_websocket
@@ -121,7 +123,7 @@ class Listener:
         self._stopping = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._runner: asyncio.Task[None] | None = None
-        self._opening: asyncio.Timeout | None = None
+        self._ending = Ending()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -161,9 +163,7 @@ class Listener:
     async def stop_accepting(self) -> None:
         """Leave the relay in order. Accepted connections live on; the iteration ends."""
         self._stopping.set()
-        if self._opening is not None:
-            # A relay that says nothing is not waited for.
-            self._opening.reschedule(asyncio.get_running_loop().time())
+        self._ending.begin()  # A relay that says nothing is not waited for.
         if self._runner is not None:
             await asyncio.wait([self._runner])
 
@@ -178,14 +178,15 @@ class Listener:
                     return
                 opened: float | None = None
                 try:
-                    channel = await self._open_unless_stopping()
-                    if channel is None:
-                        return
+                    async with self._ending.grace():
+                        channel = await self._open()
                     async with channel:
                         opened = loop.time()
                         self._change(online=True, error=None)
                         await self._serve(channel)
                         error: RelayError = ConnectionLost("the relay closed the control channel")
+                except Stopping:
+                    return
                 except RelayError as problem:
                     error = problem
                 if opened is not None:
@@ -193,15 +194,6 @@ class Listener:
                 self._change(online=False, error=None if self._stopping.is_set() else error)
         finally:
             self._waiting.put_nowait(None)
-
-    async def _open_unless_stopping(self) -> ClientConnection | None:
-        try:
-            async with asyncio.timeout(None) as self._opening:
-                return await self._open()
-        except TimeoutError:
-            return None
-        finally:
-            self._opening = None
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:

@@ -122,6 +122,10 @@ class ServerBusy(RelayError):
     status = 503
 
 
+class Stopping(ServerBusy):
+    """Our own end stops, and finishes only what is joined already."""
+
+
 class HandshakeRefused(RelayError):
     """The other end answered a WebSocket handshake with an HTTP status.
 

@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Never
 
 import pytest
 
+from hcm_agent import hybrid_connection, target
 from hcm_agent.agent import Agent
 from hcm_agent.hybrid_connection import Outside
 from hcm_agent.settings import AgentSettings, AgentSources, HybridConnectionSettings
@@ -69,6 +71,30 @@ class World:
         near, far = tcp_pair()
         self.target_ends.put_nowait(far)
         return near
+
+
+@dataclass
+class SilentWorld(World):
+    """Targets and the relay's metadata do not answer."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self, settings: HybridConnectionSettings) -> Metadata:
+        return await self._never()
+
+    async def dial(self, host: str, port: int) -> Stream:
+        return await self._never()
+
+    async def _never(self) -> Never:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+def shorten_graces(monkeypatch: pytest.MonkeyPatch, *, dial: float, answer: float) -> None:
+    for module in (hybrid_connection, target):
+        monkeypatch.setattr(module, "DIAL_SECONDS", dial)
+        monkeypatch.setattr(module, "ANSWER_SECONDS", answer)
 
 
 def settings_for(*names: str, target: str | None = "db:5432", drain: float = 30) -> AgentSettings:
@@ -280,6 +306,44 @@ async def test_asked_to_stop_it_leaves_the_relay_and_lets_running_connections_en
 
         assert await database.receive() == b"late"
         await end(application, database)
+
+
+@pytest.mark.parametrize("silent", ["the target", "the relay's metadata", "the rendezvous"])
+async def test_asked_to_stop_it_refuses_soon_who_is_not_joined_yet(
+    monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    shorten_graces(monkeypatch, dial=0.01, answer=30)
+    world = SilentWorld()
+    named = None if silent == "the relay's metadata" else "db:5432"
+    async with asyncio.timeout(10), running(world, settings_for("orders", target=named)) as life:
+        sender = ScriptedSender()
+        if silent == "the rendezvous":
+            sender.may_prepare.clear()
+        world.listeners["orders"].offer(sender)
+        await world.asked.wait()
+
+        life.stop()
+
+        assert await sender.rejected == (503, "The program stops, and takes no more connections.")
+
+
+async def test_asked_to_stop_it_does_not_wait_for_a_relay_that_takes_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unanswered(ScriptedSender):
+        async def reject(self, status: int, description: str) -> None:
+            await super().reject(status, description)
+            await asyncio.Event().wait()
+
+    shorten_graces(monkeypatch, dial=0.01, answer=0.02)
+    world = SilentWorld()
+    async with asyncio.timeout(10), running(world, settings_for("orders")) as life:
+        sender = world.listeners["orders"].offer(Unanswered("waiting"))
+        await world.asked.wait()
+        life.stop()
+        await sender.rejected
+
+    assert with_event(caplog, "connection_failed")[0].__dict__["id"] == "waiting"
 
 
 async def test_what_still_runs_after_the_grace_is_cut(caplog: pytest.LogCaptureFixture) -> None:

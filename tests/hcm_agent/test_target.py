@@ -16,6 +16,7 @@ from hybridge.protocol.errors import (
     TargetRefused,
     Unreachable,
 )
+from hybridge.transport.ending import Ending
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import dial_tcp
 from tests.support.agent_ends import ScriptedSender, Target, free_port, receive_all, tcp_pair
@@ -31,7 +32,14 @@ async def join_to(
     seconds: float = 5.0,
     dial: Dial = dial_tcp,
 ) -> None:
-    await join(sender, TargetAddress(host, port), timeout_seconds=seconds, dial=dial, labels=LABELS)
+    await join(
+        sender,
+        TargetAddress(host, port),
+        timeout_seconds=seconds,
+        dial=dial,
+        labels=LABELS,
+        ending=Ending(),
+    )
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:

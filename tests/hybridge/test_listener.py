@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from hybridge import IncomingConnection, Listener, Stream, WebSocketStream, connect
 from hybridge.protocol.errors import (
@@ -22,7 +25,7 @@ from relay.core.authorization import Grant
 from relay.settings import RelaySettings
 from relay.visit import Visit
 from tests.support.raw import RelayPeers
-from tests.support.relay import HOST, RunningRelay, running_relay
+from tests.support.relay import HOST, RunningRelay, certificate, running_relay
 from tests.support.until import until
 
 DEADLINE_SECONDS = 20.0
@@ -357,3 +360,37 @@ async def test_a_relay_that_says_nothing_is_not_waited_for_at_the_end() -> None:
         await heard.wait()
         await listener.stop_accepting()
         assert [each async for each in listener] == []
+
+
+async def test_a_relay_that_does_not_answer_the_close_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hybridge.listener.LEAVE_SECONDS", 0.05)
+    released = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handshake = ServerProtocol()
+        handshake.receive_data(await reader.readuntil(b"\r\n\r\n"))
+        [request] = handshake.events_received()
+        assert isinstance(request, Request)
+        handshake.send_response(handshake.accept(request))
+        writer.writelines(handshake.data_to_send())
+        await released.wait()
+        writer.transport.abort()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    cert, key, ca = certificate()
+    context.load_cert_chain(cert, key)
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS / 4),
+        await asyncio.start_server(deaf, "127.0.0.1", 0, ssl=context) as server,
+        Listener(
+            f"Endpoint=sb://{HOST}/;SharedAccessKeyName=a;SharedAccessKey=b;EntityPath=c",
+            ca=ca,
+            connect_to=server.sockets[0].getsockname()[:2],
+        ) as listener,
+    ):
+        await listener.wait_online()
+        await listener.stop_accepting()
+        assert not listener.is_online
+        released.set()
