@@ -169,14 +169,14 @@ async def test_a_side_that_neither_sends_nor_closes_is_not_waited_for(ends: Ends
 
 
 @pytest.mark.clause(83, 84)
-@with_settings(replace(SETTINGS, half_close_idle_seconds=0.2))
+@with_settings(replace(SETTINGS, half_close_idle_seconds=1.0))
 async def test_a_side_that_goes_on_sending_is_waited_for(ends: Ends) -> None:
     near, far = ends
     await near.send(close_frame(1000))
     await far.close()
 
-    for _ in range(6):
-        assert await is_silent(near, seconds=0.08)
+    for _ in range(3):
+        assert await is_silent(near, seconds=0.5)
         await far.send(frame(BINARY, b"late"))
         assert await near.message() == (BINARY, b"late")
 
@@ -185,7 +185,7 @@ async def test_a_side_that_goes_on_sending_is_waited_for(ends: Ends) -> None:
 
 
 @pytest.mark.clause(84, 88)
-@with_settings(replace(SETTINGS, half_close_idle_seconds=0.1, ping_interval_seconds=0.05))
+@with_settings(replace(SETTINGS, half_close_idle_seconds=1.0, ping_interval_seconds=0.1))
 async def test_a_side_whose_data_is_held_back_is_waited_for(
     relay: RunningRelay, ends: Ends
 ) -> None:
@@ -199,7 +199,7 @@ async def test_a_side_whose_data_is_held_back_is_waited_for(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(far.send(stream))
         await until(lambda: relay.service.gateway.websockets.held_bytes)
-        assert await is_silent(far, seconds=0.4)
+        assert await is_silent(far, seconds=1.5)
         near.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await near.message() == (BINARY, content)
 
