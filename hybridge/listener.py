@@ -16,13 +16,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket_client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
+from hybridge.control_channel_errors import describe_close, refusal_of
 from hybridge.protocol import address, messages
 from hybridge.protocol.backoff import Backoff
 from hybridge.protocol.connection_string import ConnectionString, parse, token_for
 from hybridge.protocol.errors import (
-    AuthorizationFailed,
     ConnectionLost,
-    EndpointNotFound,
     HandshakeRefused,
     MalformedAddress,
     MalformedConnectionString,
@@ -30,10 +29,8 @@ from hybridge.protocol.errors import (
     RelayError,
     Stopping,
     Unreachable,
-    UntrustedCertificate,
 )
 from hybridge.protocol.redaction import one_line
-from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.secret import Secret
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.ending import Ending
@@ -238,7 +235,7 @@ class Listener:
                 close_timeout=self._timing.close_timeout_seconds,
             )
         except (InvalidStatus, InvalidHandshake, InvalidURI, OSError, TimeoutError) as error:
-            raise _translate(error, target) from error
+            raise refusal_of(error, target) from error
 
     async def _serve(self, channel: ClientConnection) -> None:
         """Read commands until the channel closes; renew the token meanwhile.
@@ -254,7 +251,7 @@ class Listener:
                 async for text in channel:
                     self._take(text)
             except ConnectionClosed as error:
-                closed = ConnectionLost(f"the control channel closed: {_describe_close(error)}")
+                closed = ConnectionLost(f"the control channel closed: {describe_close(error)}")
             renewing.cancel()
             leaving.cancel()
         if closed is not None:
@@ -411,42 +408,3 @@ class IncomingConnection:
 def _is_usable(wire: Wire) -> bool:
     """Whether nothing came on a connection on which nothing was asked: then it has not ended."""
     return wire.is_open and not wire.has_input()
-
-
-def _translate(error: BaseException, target: ConnectionString) -> RelayError:
-    """Say in our words why a control channel could not be opened."""
-    if isinstance(error, InvalidStatus):
-        response = error.response
-        reason = response.reason_phrase
-        if response.status_code == 404:
-            return EndpointNotFound(
-                one_line(f"404 {reason}"),
-                hint="check the name of the hybrid connection and the namespace",
-            )
-        if response.status_code == 401:
-            return AuthorizationFailed(
-                one_line(f"401 {reason}"), hint=authorization_hint(reason, claim="Listen")
-            )
-        return HandshakeRefused(response.status_code, reason)
-    if isinstance(error, TimeoutError):
-        return Unreachable(f"the relay {target.host} did not answer in time")
-    if isinstance(error, OSError):
-        verify = getattr(error, "verify_message", None)
-        if verify:
-            return UntrustedCertificate(
-                f"the certificate of {target.host} is not trusted: {verify}",
-                hint="give the relay's ca.pem with --ca",
-            )
-        return Unreachable(
-            f"the relay {target.host} cannot be reached: {error.strerror or error}",
-            hint="check that the relay is running, its name and its port",
-        )
-    return Unreachable(
-        f"the relay {target.host} did not open a control channel: {one_line(str(error))}"
-    )
-
-
-def _describe_close(error: ConnectionClosed) -> str:
-    if error.rcvd is not None:
-        return one_line(f"{error.rcvd.code} {error.rcvd.reason}")
-    return "the connection broke"
