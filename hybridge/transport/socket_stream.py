@@ -202,6 +202,9 @@ class SocketStream(Wire):
         if self._write_error is not None or not self._is_open:
             return
         self._held.append(rest)
+        self._await_room()
+
+    def _await_room(self) -> None:
         if not self._writes:
             self._writes = True
             self.loop.add_writer(self._fd, self._on_writable)
@@ -312,11 +315,11 @@ class SocketStream(Wire):
             if not self._is_open:
                 return
             self.pause()
-            self._say_goodbye()
-            if not self._read_over:
+            await self._say_goodbye(stall_seconds)
+            if self._is_open and not self._read_over:
                 await self._linger()
         finally:
-            if self._held:
+            if self._held or not self._eof_wanted:
                 # Cancelled: what is cut off must not look complete.
                 self.abort()
             self._release()
@@ -324,22 +327,29 @@ class SocketStream(Wire):
     async def _flush(self, stall_seconds: float) -> None:
         while self._held and self._is_open:
             before = self.held_bytes
-            if self._flushed is None or self._flushed.done():
-                self._flushed = self.loop.create_future()
-            try:
-                async with asyncio.timeout(stall_seconds):
-                    await asyncio.shield(self._flushed)
-            except TimeoutError:
-                if self.held_bytes >= before:
-                    self.abort()
+            if not await self._emptied(stall_seconds) and self.held_bytes >= before:
+                self.abort()
 
-    def _say_goodbye(self) -> None:
+    async def _emptied(self, seconds: float) -> bool:
+        """Wait until the socket has taken what there was for it, or is gone; False: not in time."""
+        if self._flushed is None or self._flushed.done():
+            self._flushed = self.loop.create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(self._flushed)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _say_goodbye(self, _stall_seconds: float) -> None:
+        """Tell the peer that this was all."""
         if not self._eof_wanted:
             self._eof_wanted = True
             self._shutdown_writing()
 
     async def _linger(self) -> None:
         """Read and drop until the peer's end, so that our last bytes are not lost to a reset."""
+        self.pause()  # While we waited for room, the receiver may have resumed.
         if self._lingering is None:
             self._lingering = self.loop.create_future()
         budget = MAX_LINGER_BYTES

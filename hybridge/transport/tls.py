@@ -268,15 +268,30 @@ class TlsStream(SocketStream):
             self._write_failed(error)
         return size
 
-    def _say_goodbye(self) -> None:
-        if not self._tls_failed and self._write_error is None:
-            try:
-                # Sends close_notify; the peer's own is not waited for.
-                self._sock.unwrap()
-            except (OSError, ValueError):
-                self._tls_failed = True
+    async def _say_goodbye(self, stall_seconds: float) -> None:
+        # Without its close_notify the end would look broken to a peer that has all that was sent.
+        while self._is_open and not self._close_notify_sent():
+            self._await_room()
+            if not await self._emptied(stall_seconds):
+                self.abort()
         self._eof_wanted = True
+        if not self._is_open:
+            return
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_WR)
         except OSError:
             self._tls_failed = True
+
+    def _close_notify_sent(self) -> bool:
+        """Offer the peer our close_notify; False where the socket has no room for it yet."""
+        if self._tls_failed or self._write_error is not None:
+            return True
+        try:
+            self._sock.unwrap()
+        except ssl.SSLWantWriteError:
+            return False
+        except ssl.SSLWantReadError:
+            pass  # It is sent; the peer's own is not waited for.
+        except (OSError, ValueError):
+            self._tls_failed = True
+        return True

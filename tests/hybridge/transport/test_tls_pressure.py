@@ -12,6 +12,7 @@ import ssl
 import pytest
 
 from hybridge.protocol.errors import UntrustedCertificate
+from hybridge.transport.sockets import bytes_in_flight
 from hybridge.transport.tls import SLICE_BYTES, ClientTls, TlsStream, open_tls, server_context
 from tests.hybridge.transport.test_tls import listening
 from tests.support.relay import certificate
@@ -94,6 +95,55 @@ async def test_writes_that_did_not_fit_are_offered_again_as_they_were(seed: int)
 
     assert result == (writer.digest.hexdigest(), writer.count)
     assert was_blocked > 20
+
+
+def _fill(stream: TlsStream) -> int:
+    """Write until the kernel takes nothing more, not even a close_notify, and nothing is held."""
+    count = 0
+    while bytes_in_flight(stream.tls) < stream.tls.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF):
+        stream.send_now(b"x")
+        count += 1
+    assert not stream.is_blocked
+    return count
+
+
+async def test_an_orderly_end_for_which_there_is_no_room_yet_is_orderly_all_the_same() -> None:
+    near, far = await _tight_streams()
+    count = _fill(near)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(near.close())
+        _, received = await _hash_of(far)
+        tasks.create_task(far.close())
+
+    assert received == count
+
+
+async def test_an_orderly_end_that_finds_no_room_for_too_long_breaks_the_connection() -> None:
+    near, far = await _tight_streams()
+    _fill(near)
+
+    async with asyncio.timeout(20):
+        await near.close(stall_seconds=0.05)
+
+    with pytest.raises(Exception, match="the connection broke"):
+        await _hash_of(far)
+    far.abort()
+
+
+async def test_an_orderly_end_that_is_cancelled_while_there_is_no_room_is_no_orderly_end() -> None:
+    near, far = await _tight_streams()
+    _fill(near)
+
+    async with asyncio.TaskGroup() as tasks:
+        closing = tasks.create_task(near.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+
+    assert not near.is_open
+    with pytest.raises(Exception, match="the connection broke"):
+        await _hash_of(far)
+    far.abort()
 
 
 async def test_an_abort_while_writes_are_held_is_no_orderly_end() -> None:
