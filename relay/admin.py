@@ -1,4 +1,4 @@
-"""The health endpoint: a small HTTP server of its own, on loopback unless told otherwise."""
+"""Health and metrics: a small HTTP server of its own, on loopback unless told otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
+    """Gives body and content type of the metrics, for an ``Accept`` header."""
 
 MAX_ADMIN_CONNECTIONS = 64
 """More at once are answered with 503."""
@@ -37,11 +40,12 @@ class Health(enum.Enum):
         return 200 if self is Health.HEALTHY else 503
 
 
-def make_app(health: Callable[[], Health], *, bind_host: str) -> ASGIApp:
-    """Make the ASGI application: ``GET /health``.
+def make_app(health: Callable[[], Health], *, scrape: Scrape, bind_host: str) -> ASGIApp:
+    """Make the ASGI application: ``GET /health`` and ``GET /metrics``.
 
     Args:
         health: Asked at each request.
+        scrape: Asked at each request for metrics.
         bind_host: Where it listens; this name is welcome in ``Host`` too.
     """
 
@@ -49,7 +53,12 @@ def make_app(health: Callable[[], Health], *, bind_host: str) -> ASGIApp:
         now = health()
         return JSONResponse({"status": now.value}, status_code=now.status)
 
-    return _HostCheck(Starlette(routes=[Route("/health", answer)]), bind_host)
+    async def show(request: Request) -> Response:
+        body, content_type = await scrape(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
+    routes = [Route("/health", answer), Route("/metrics", show)]
+    return _HostCheck(Starlette(routes=routes), bind_host)
 
 
 class _HostCheck:

@@ -14,6 +14,7 @@ from hybridge.program import early_signals, logs
 from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.host_port import PORT, format_host_port, parse_host_port
 from hybridge.protocol.errors import InvalidSetting, RelayError, Unreachable
+from relay.diagnostics import azure_fields
 from relay.settings import LOCALHOST, RelaySettings
 
 if TYPE_CHECKING:
@@ -251,7 +252,12 @@ def _run(sources: Sources) -> int:
 
     loaded = configuration.load(sources, now=time.time())
     settings = loaded.settings
-    logs.configure(program=PROGRAM, log_format=settings.log_format, verbose=settings.verbose)
+    logs.configure(
+        program=PROGRAM,
+        log_format=settings.log_format,
+        verbose=settings.verbose,
+        json_fields=azure_fields,
+    )
     # The event loop, TLS and the web server: only a relay that runs needs them.
     from relay.running import run_relay
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
@@ -22,6 +22,8 @@ from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.transport.stream import Wire, replay
 from relay.core.authorization import Grant
 from relay.core.listeners import Invitation
+from relay.core.operations import Operation
+from relay.diagnostics import operation_of, report
 from relay.settings import RelaySettings
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class ControlChannel:
         grant: What the listener's token gave it.
         renew: Checks a new token; raises `AuthorizationFailed`.
         settings: Waits, in seconds.
+        labels: What every log line about it carries; None for the TrackingId alone.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class ControlChannel:
         grant: Grant,
         renew: Callable[[str], Grant],
         settings: RelaySettings,
+        labels: Mapping[str, object] | None = None,
     ) -> None:
         self.tracking_id = tracking_id
+        self._labels = {"id": tracking_id} if labels is None else labels
         self.why = "the listener closed"
         self._wire = wire
         self._authority = authority
@@ -177,11 +182,11 @@ class ControlChannel:
 
     def ended(self) -> None:
         """Hear that the listener ended TLS or TCP."""
-        self._drop("the listener's connection ended", "")
+        self._drop("the listener's connection ended")
 
     def broken(self, error: RelayError) -> None:
         """Hear that the stream broke."""
-        self._drop(str(error), "")
+        self._drop(str(error))
 
     def drained(self) -> None:
         """Hear that all that was held has been written."""
@@ -197,7 +202,7 @@ class ControlChannel:
         if self._wire.held_bytes > MAX_UNSENT_BYTES:
             # An orderly end would first have to be read.
             self._wire.abort()
-            self._drop("the listener does not read its control channel", "ListenerUnresponsive")
+            self._drop("the listener does not read its control channel", is_unresponsive=True)
 
     def _take(self, opcode: Opcode, data: bytes, is_last: bool) -> None:
         if opcode in (Opcode.TEXT, Opcode.BINARY):
@@ -226,11 +231,8 @@ class ControlChannel:
         try:
             self._grant = self._renew(message.token.reveal())
         except AuthorizationFailed as error:
-            _logger.warning(
-                "a listener's new token was refused: %s",
-                error,
-                extra={"event": "InvalidSasToken", "id": self.tracking_id},
-            )
+            refused = "a listener's new token was refused: %s"
+            report(operation_of(error), refused, error, labels=self._labels)
             self.close(CloseCode.POLICY_VIOLATION, str(error))
             return
         self._await_expiry()
@@ -245,10 +247,8 @@ class ControlChannel:
         if left > 0:
             self._expiry = self._loop.call_later(min(left, MAX_TIMER_SECONDS), self._await_expiry)
         elif not self.closed.done():
-            _logger.warning(
-                "a listener's token expired",
-                extra={"event": "ListenerClosingFromExpiredToken", "id": self.tracking_id},
-            )
+            expired = Operation.LISTENER_CLOSING_FROM_EXPIRED_TOKEN
+            report(expired, "a listener's token expired", labels=self._labels)
             self.close(CloseCode.POLICY_VIOLATION, "ExpiredToken: The token is expired.")
 
     def _check_liveness(self) -> None:
@@ -261,17 +261,17 @@ class ControlChannel:
             self._protocol.send_ping(b"")
             self._flush()
         elif verdict is not Verdict.WAIT:
-            self._drop("the listener has not answered a ping", "ListenerUnresponsive")
+            self._drop("the listener has not answered a ping", is_unresponsive=True)
             return
         self._timer = self._loop.call_at(self._liveness.next_check, self._check_liveness)
 
     # --- the end ------------------------------------------------------------------------------
 
-    def _drop(self, why: str, event: str) -> None:
+    def _drop(self, why: str, *, is_unresponsive: bool = False) -> None:
         if not self.closed.done():
             self.why = why
-            if event:
-                _logger.warning("%s", why, extra={"event": event, "id": self.tracking_id})
+            if is_unresponsive:
+                report(Operation.LISTENER_UNRESPONSIVE, "%s", why, labels=self._labels)
         self._end()
         self._settle()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import random
 import socket
 import ssl
@@ -19,7 +18,6 @@ from hybridge.protocol import address, http_headers
 from hybridge.protocol.address import Action, Target
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import (
-    AuthorizationFailed,
     EndpointNotFound,
     MalformedRequest,
     QuotaExceeded,
@@ -34,6 +32,9 @@ from relay.control_channel import ControlChannel
 from relay.core import tracking
 from relay.core.authorization import Grant, authorize
 from relay.core.listeners import NO_LISTENERS, Listeners
+from relay.core.operations import Operation
+from relay.core.tally import Side, Tally
+from relay.diagnostics import operation_of, report
 from relay.entrance import Entrance, remote_endpoint
 from relay.namespace import HybridConnection, Namespace
 from relay.request_head import MAX_HEAD_BYTES, RequestHead, parse_head
@@ -41,8 +42,6 @@ from relay.responses import response
 from relay.settings import RelaySettings
 from relay.visit import Visit
 from relay.websocket_relay import Rest, WebSocketRelay
-
-_logger = logging.getLogger(__name__)
 
 NOT_FOUND = "Endpoint does not exist."
 ONLY_WEBSOCKET = "This endpoint is only for web-socket requests."
@@ -72,7 +71,8 @@ class Gateway:
             limit=settings.max_listeners,
             limit_status=settings.listener_limit_status,
         )
-        self.websockets = WebSocketRelay(self.listeners, settings=settings)
+        self.tally = Tally()
+        self.websockets = WebSocketRelay(self.listeners, settings=settings, tally=self.tally)
         self._entrance = Entrance(settings)
         self._gateway_numbers = itertools.cycle(range(1_000))
         self._connections: Counter[str] = Counter()
@@ -89,6 +89,7 @@ class Gateway:
         """
         self._hosts = {host: each for each in namespaces for host in each.hosts}
         self._context = context
+        self.tally.serve(namespaces)
         known = {_entity(each, name) for each in namespaces for name in each.hybrid_connections}
         for entity in self.listeners.entities():
             if entity not in known:
@@ -220,18 +221,20 @@ class Gateway:
         return None
 
     def _log_refusal(self, visit: Visit, error: RelayError) -> None:
-        event = (
-            "InvalidSasToken"
-            if isinstance(error, AuthorizationFailed)
-            else "ProcessingRequestFailed"
-        )
-        _logger.warning(
+        action, status = visit.target.action, error.status or 500
+        report(
+            operation_of(error),
             "refused %s at %r: %s",
-            visit.target.action.value,
+            action.value,
             visit.path,
             error,
-            extra={"event": event, "id": visit.tracking_id, "status": error.status},
+            labels=visit.labels,
+            status=status,
         )
+        if action is Action.LISTEN:
+            self.tally.refused(Side.LISTENER, visit.entity, status)
+        elif action is Action.CONNECT and visit.target.is_websocket_path:
+            self.tally.refused(Side.SENDER, visit.entity, status)
 
     async def _serve_listener(self, visit: Visit) -> None:
         delay = self._settings.listen_handshake_delay_seconds
@@ -243,6 +246,7 @@ class Gateway:
         accept = visit.websocket_accept()
         entity = _entity(visit.namespace, connection.name)
         with self._counted(visit.namespace.name):
+            labels = visit.labels
             channel = ControlChannel(
                 visit.wire,
                 tracking_id=visit.tracking_id,
@@ -250,6 +254,7 @@ class Gateway:
                 grant=grant,
                 renew=lambda token: self._renewed(visit, token),
                 settings=self._settings,
+                labels=labels,
             )
             listener_id = visit.tracking_id.split("_G")[0]
             try:
@@ -257,27 +262,23 @@ class Gateway:
             except QuotaExceeded:
                 channel.detach()
                 raise
-            labels = {"id": visit.tracking_id, "hybrid_connection": entity}
             visit.switch_protocols(accept)
-            _logger.info(
+            self.tally.accepted(Side.LISTENER, entity)
+            report(
+                Operation.NEW_LISTENER_REGISTERED,
                 "a listener is online",
-                extra={
-                    "event": "NewListenerRegistered",
-                    **labels,
-                    "rule": grant.rule,
-                    "tls": visit.wire.tls_version,
-                },
+                labels=labels,
+                rule=grant.rule,
+                tls=visit.wire.tls_version,
             )
             try:
                 channel.start(visit.early)
                 await channel.closed
             finally:
                 self.listeners.unregister(entity, listener_id, channel)
-                _logger.info(
-                    "a listener is offline: %s",
-                    channel.why,
-                    extra={"event": "ListenerUnregistered", **labels},
-                )
+                self.tally.disconnected(Side.LISTENER, entity)
+                offline = "a listener is offline: %s"
+                report(Operation.LISTENER_UNREGISTERED, offline, channel.why, labels=labels)
                 await channel.finish()
 
     def _renewed(self, visit: Visit, token: str) -> Grant:
@@ -296,15 +297,12 @@ class Gateway:
     async def _serve_sender(self, visit: Visit) -> Rest | None:
         connection, grant = self._admit(visit, Claim.SEND, self._websocket_token(visit))
         accept = visit.websocket_accept()
-        _logger.debug(
+        report(
+            Operation.NEW_SENDER_REGISTERING,
             "a sender connects",
-            extra={
-                "event": "NewSenderRegistering",
-                "id": visit.tracking_id,
-                "hybrid_connection": _entity(visit.namespace, connection.name),
-                "rule": grant.rule,
-                "tls": visit.wire.tls_version,
-            },
+            labels=visit.labels,
+            rule=grant.rule,
+            tls=visit.wire.tls_version,
         )
         with self._counted(visit.namespace.name):
             entity = _entity(visit.namespace, connection.name)

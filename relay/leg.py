@@ -138,7 +138,7 @@ class Pair:
 
     def _watch_half_closed(self) -> None:
         """One side has closed: the other must send within a time, unless something is held back."""
-        self._carried = self._payload_bytes()
+        self._carried = self.payload_bytes
         delay = self.settings.half_close_idle_seconds
         self._idle_timer = self.loop.call_later(delay, self._half_closed_too_long)
 
@@ -151,12 +151,14 @@ class Pair:
         is_held = closed.wire.is_blocked or still_open.wire.is_blocked or still_open.is_paused
         if closed.is_gone and not still_open.wire.is_blocked:
             self.abort(f"the {closed.name} has gone, and the {still_open.name} did not close")
-        elif self._payload_bytes() == self._carried and not is_held:
+        elif self.payload_bytes == self._carried and not is_held:
             self.abort(f"the {closed.name} closed, and the {still_open.name} sent nothing more")
         else:
             self._watch_half_closed()
 
-    def _payload_bytes(self) -> int:
+    @property
+    def payload_bytes(self) -> int:
+        """What has been carried so far, both ways."""
         return self.sender.frames.payload_bytes + self.listener.frames.payload_bytes
 
 

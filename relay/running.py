@@ -17,6 +17,7 @@ from hybridge.protocol.redaction import one_line
 from hybridge.transport.development_ca import DevelopmentCa
 from hybridge.transport.listening import bound_address, open_sockets
 from relay import admin, configuration, share
+from relay.scraper import Scraper
 from relay.service import Service
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class _Run:
             return admin.Health.HEALTHY if service.is_listening else admin.Health.STARTING
 
         ended = asyncio.Event()
-        app = admin.make_app(health, bind_host=self._settings.admin_host)
+        scraper = Scraper(service.gateway, service.lag)
+        app = admin.make_app(health, scrape=scraper.scrape, bind_host=self._settings.admin_host)
         life.on_reload = lambda: self._reload(service)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(admin.serve(app, admin_sockets, until=ended.wait()), name="admin")

@@ -11,6 +11,7 @@ from hybridge.program.lifetime import Lifetime
 from hybridge.transport.accept import accept_connections
 from hybridge.transport.tls import server_context
 from relay.gateway import Gateway
+from relay.loop_lag import LoopLag
 from relay.namespace import Namespace
 from relay.settings import RelaySettings
 
@@ -41,6 +42,7 @@ class Service:
         self._settings = settings
         self._max_sockets = max_sockets
         self.gateway = Gateway(settings, namespaces, server_context(*certificate))
+        self.lag = LoopLag()
         self.is_listening = False
         self.is_draining = False
 
@@ -58,6 +60,10 @@ class Service:
 
         Within 100 ms of the stop nobody is matched any more. The sockets are closed.
         """
+        with self.lag.measured():
+            await self._serve(sockets, lifetime)
+
+    async def _serve(self, sockets: list[socket.socket], lifetime: Lifetime) -> None:
         async with asyncio.TaskGroup() as tasks:
             accepting = tasks.create_task(
                 accept_connections(

@@ -12,6 +12,7 @@ from websockets.server import ServerProtocol
 from hybridge.protocol.address import Target
 from hybridge.protocol.errors import MalformedRequest, RelayError
 from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.protocol.redaction import one_line
 from hybridge.transport.stream import Wire
 from relay.core import tracking
 from relay.namespace import Namespace
@@ -40,6 +41,23 @@ class Visit:
     def path(self) -> str:
         """Hybrid connection and suffix, as the request wrote them."""
         return self.target.path
+
+    @property
+    def entity(self) -> str:
+        """Namespace and hybrid connection in lower case; of one that is not there, the path."""
+        found = self.namespace.find(self.target.segments)
+        name = found[0].name if found else tracking.shown_path(self.path)
+        return f"{self.namespace.name}/{name}".lower()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What every log line about this request carries."""
+        entity = self.entity
+        return {
+            "id": self.tracking_id,
+            "hybrid_connection": one_line(entity),
+            "endpoint": one_line(f"sb://{self.host}/{entity.partition('/')[2]}"),
+        }
 
     def reason(self, message: str, *, http: bool = False) -> str:
         """Write a reason phrase: message, TrackingId, SystemTracker, Timestamp (clause 45)."""

@@ -6,15 +6,17 @@ The heart (`relay.core.rendezvous`) meets sockets here. Sections 5 and 6 of the 
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
 from hybridge.protocol import address, http_headers
 from hybridge.protocol.errors import RelayError
+from hybridge.protocol.redaction import one_line
 from relay.core.listeners import Criteria, Invitation, ListenerDirectory
+from relay.core.operations import Operation
 from relay.core.rendezvous import (
+    NOT_ACCEPTED,
     UNKNOWN,
     Action,
     DeadlinePassed,
@@ -30,11 +32,11 @@ from relay.core.rendezvous import (
     ServiceStopping,
     WaitingRoom,
 )
+from relay.core.tally import ACCEPT_TIMEOUT, LISTENER_REJECTED, SENDER_LEFT, Side, Tally
+from relay.diagnostics import operation_of, report
 from relay.leg import Pair
 from relay.settings import RelaySettings
 from relay.visit import Visit
-
-_logger = logging.getLogger(__name__)
 
 Rest = Callable[[], Awaitable[None]]
 """What is left to do for a request once it has been answered."""
@@ -137,21 +139,29 @@ class WebSocketRelay:
     Args:
         directory: Where listeners are found and told.
         settings: Waits and limits.
+        tally: Counts what becomes of senders.
     """
 
-    def __init__(self, directory: ListenerDirectory, *, settings: RelaySettings) -> None:
+    def __init__(
+        self, directory: ListenerDirectory, *, settings: RelaySettings, tally: Tally
+    ) -> None:
         self._directory = directory
         self._settings = settings
+        self._tally = tally
         self._waiting: WaitingRoom[WaitingSender] = WaitingRoom(
             limit=settings.max_pending_rendezvous, make_secret=secrets.token_bytes
         )
-        self._pairs: set[Pair] = set()
+        self._pairs: dict[Pair, str] = {}
         self._is_stopping = False
 
     @property
     def pair_count(self) -> int:
         """Connections that are joined now."""
         return len(self._pairs)
+
+    def live(self) -> Iterator[tuple[str, int]]:
+        """Give the entity of each joined connection, and the payload that it has carried so far."""
+        return ((entity, pair.payload_bytes) for pair, entity in self._pairs.items())
 
     @property
     def held_bytes(self) -> int:
@@ -183,24 +193,21 @@ class WebSocketRelay:
         try:
             outcome = await self._wait(sender, entity)
         except RelayError as error:
-            _logger.info(
-                "a sender was refused: %s",
-                error,
-                extra={"event": "sender_refused", "id": visit.tracking_id, "status": error.status},
-            )
+            status = error.status or 500
+            self._tally.refused(Side.SENDER, entity, status)
+            refused = "a sender was refused: %s"
+            report(operation_of(error), refused, error, labels=visit.labels, status=status)
             await visit.refuse_for(error)
             return None
         if isinstance(outcome, RefuseSender):
-            await self._refuse(visit, outcome)
+            await self._refuse(visit, outcome, entity)
         elif outcome is not None:
-            return partial(
-                self._carry, outcome, sender.rendezvous, visit.tracking_id, sender.entity
-            )
+            self._tally.accepted(Side.SENDER, entity)
+            return partial(self._carry, outcome, sender.rendezvous, visit.labels, entity)
         else:
-            _logger.info(
-                "a sender left before it was joined",
-                extra={"event": "SenderConnectionClosed", "id": visit.tracking_id},
-            )
+            self._tally.refused(Side.SENDER, entity, 400, SENDER_LEFT)
+            left = "a sender left before it was joined"
+            report(Operation.SENDER_CONNECTION_CLOSED, left, labels=visit.labels)
         return None
 
     async def _wait(self, sender: WaitingSender, entity: str) -> Pair | RefuseSender | None:
@@ -209,7 +216,10 @@ class WebSocketRelay:
             sender.handle(ServiceStopping())
             return sender.outcome.result()
         secret = self._waiting.add(sender)
+        labels = visit.labels
         try:
+            sending = "telling a listener of a sender"
+            report(Operation.MESSAGE_SENDING_TO_LISTENER, sending, labels=labels)
             listener_id = await self._directory.invite(
                 entity,
                 Invitation(
@@ -222,15 +232,12 @@ class WebSocketRelay:
                 ),
                 Criteria.from_headers(visit.head.headers),
             )
-            _logger.debug(
+            report(
+                Operation.MESSAGE_SENT_TO_LISTENER,
                 "told a listener of a sender",
-                extra={
-                    "event": "MessageSentToListener",
-                    "id": visit.tracking_id,
-                    "hybrid_connection": entity,
-                    "listener": listener_id,
-                    "sender": f"{visit.remote.address}:{visit.remote.port}",
-                },
+                labels=labels,
+                listener=listener_id,
+                sender=f"{visit.remote.address}:{visit.remote.port}",
             )
             try:
                 async with asyncio.timeout(self._settings.accept_timeout_seconds):
@@ -241,44 +248,44 @@ class WebSocketRelay:
         finally:
             self._waiting.remove(secret)
 
-    async def _refuse(self, visit: Visit, refusal: RefuseSender) -> None:
-        _logger.info(
+    async def _refuse(self, visit: Visit, refusal: RefuseSender, entity: str) -> None:
+        operation, result = Operation.PROCESSING_REQUEST_FAILED, None
+        if refusal.is_verbatim:
+            operation, result = Operation.LISTENER_REJECTED_CONNECTION, LISTENER_REJECTED
+        elif refusal.reason == NOT_ACCEPTED:
+            operation, result = Operation.LISTENER_ACCEPTING_CONNECTION_TIMEOUT, ACCEPT_TIMEOUT
+        self._tally.refused(Side.SENDER, entity, refusal.status, result)
+        report(
+            operation,
             "a sender was refused: %d %s",
             refusal.status,
-            refusal.reason,
-            extra={
-                "event": "ListenerRejectedConnection" if refusal.is_verbatim else "sender_refused",
-                "id": visit.tracking_id,
-                "status": refusal.status,
-            },
+            one_line(refusal.reason),
+            labels=visit.labels,
+            status=refusal.status,
         )
         reason = refusal.reason if refusal.is_verbatim else visit.reason(refusal.reason)
         await visit.refuse(refusal.status, reason)
 
     async def _carry(
-        self, pair: Pair, rendezvous: Rendezvous, tracking_id: str, entity: str
+        self, pair: Pair, rendezvous: Rendezvous, labels: Mapping[str, str], entity: str
     ) -> None:
-        labels = {"id": tracking_id, "hybrid_connection": entity}
-        _logger.info(
-            "joined a sender and a listener",
-            extra={"event": "SenderListenerConnectionEstablished", **labels},
-        )
-        self._pairs.add(pair)
+        established = Operation.SENDER_LISTENER_CONNECTION_ESTABLISHED
+        report(established, "joined a sender and a listener", labels=labels)
+        self._pairs[pair] = entity
         try:
             await pair.run()
         finally:
-            self._pairs.discard(pair)
+            del self._pairs[pair]
+            self._tally.disconnected(Side.SENDER, entity, payload_bytes=pair.payload_bytes)
             rendezvous.handle(PairEnded())
-            _logger.info(
+            report(
+                Operation.SENDER_CONNECTION_CLOSED,
                 "a connection ended: %s",
                 pair.why,
-                extra={
-                    "event": "SenderConnectionClosed",
-                    **labels,
-                    "seconds": round(pair.loop.time() - pair.joined_at, 3),
-                    "bytes_from_sender": pair.sender.frames.payload_bytes,
-                    "bytes_from_listener": pair.listener.frames.payload_bytes,
-                },
+                labels=labels,
+                seconds=round(pair.loop.time() - pair.joined_at, 3),
+                bytes_from_sender=pair.sender.frames.payload_bytes,
+                bytes_from_listener=pair.listener.frames.payload_bytes,
             )
 
     async def meet(self, visit: Visit, *, entity: str) -> Rest | None:
@@ -301,6 +308,8 @@ class WebSocketRelay:
         event: Event
         if rejection is None:
             event = ListenerAccepted(_subprotocol(visit))
+            accepting = Operation.LISTENER_ACCEPTING_CONNECTION
+            report(accepting, "a listener accepts a sender", labels=sender.visit.labels)
         else:
             event = ListenerRejected(rejection.status, rejection.description)
         # One visit uses the address up, whatever comes of it.

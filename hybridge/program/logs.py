@@ -7,9 +7,13 @@ import logging
 import re
 import sys
 import time
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
+
+JsonFields = Callable[[logging.LogRecord], Mapping[str, object]]
+"""Gives further fields of a JSON line."""
 
 OUR_LOGGERS = ("hybridge", "relay", "hcm_agent", "app_client", "devstack")
 
@@ -23,7 +27,9 @@ _STANDARD_FIELDS = frozenset(
 _PLAIN_VALUE = re.compile(r"[^\s\"=\\]+")
 
 
-def configure(*, program: str, log_format: LogFormat, verbose: bool) -> None:
+def configure(
+    *, program: str, log_format: LogFormat, verbose: bool, json_fields: JsonFields | None = None
+) -> None:
     """Send the log of this process to standard error. Called once, by the program's ``main``.
 
     Args:
@@ -31,9 +37,11 @@ def configure(*, program: str, log_format: LogFormat, verbose: bool) -> None:
         log_format: ``text`` for people: time, level, message, then extras as ``key=value``.
             ``json`` for machines: the same as one object a line.
         verbose: Show DEBUG too, of our own loggers only.
+        json_fields: Gives what JSON lines carry besides, and instead of extras of the same name.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_json_formatter(program) if log_format == "json" else TextFormatter())
+    is_json = log_format == "json"
+    handler.setFormatter(_json_formatter(program, json_fields) if is_json else TextFormatter())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -77,7 +85,7 @@ def _visible(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _json_formatter(program: str) -> logging.Formatter:
+def _json_formatter(program: str, json_fields: JsonFields | None) -> logging.Formatter:
     # Costs a few imports, and most runs want text.
     from pythonjsonlogger.json import JsonFormatter
 
@@ -85,6 +93,16 @@ def _json_formatter(program: str) -> logging.Formatter:
         converter = staticmethod(time.gmtime)
         default_time_format = "%Y-%m-%dT%H:%M:%S"
         default_msec_format = "%s.%03dZ"
+
+        def add_fields(
+            self,
+            log_data: dict[str, Any],
+            record: logging.LogRecord,
+            message_dict: dict[str, Any],
+        ) -> None:
+            super().add_fields(log_data, record, message_dict)
+            if json_fields is not None:
+                log_data.update(json_fields(record))
 
     return Formatter(
         "%(asctime)s %(levelname)s %(name)s %(message)s",

@@ -62,11 +62,21 @@ def phrase(
         ``<message> TrackingId:..., SystemTracker:..., Timestamp:yyyy-MM-ddTHH:mm:ss``, safe in a
         status line whatever the arguments held: no control characters.
     """
-    shown = _NOT_VISIBLE.sub("_", path.strip("/"))[:MAX_SHOWN_PATH_CHARACTERS]
+    shown = shown_path(path)
     tracker = f"{host}:{shown}" if http else f"sb://{host}/{shown}"
     timestamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     text = f"{message} TrackingId:{tracking_id}, SystemTracker:{tracker}, Timestamp:{timestamp}"
     return _CONTROLS.sub(" ", text)
+
+
+def shown_path(path: str) -> str:
+    """Make a path that anybody wrote fit to be shown: visible characters, and not too many."""
+    return _NOT_VISIBLE.sub("_", path.strip("/"))[:MAX_SHOWN_PATH_CHARACTERS]
+
+
+def error_code(status: int) -> str:
+    """Give the word that stands for an HTTP status in errors (section 7.8) and in metrics."""
+    return _CODES.get(status, _CODES[500] if status >= 500 else _CODES[400])
 
 
 def error_body(status: int, message: str) -> bytes:
@@ -76,6 +86,5 @@ def error_body(status: int, message: str) -> bytes:
         status: HTTP status; it decides the ``code``.
         message: The reason phrase, from `phrase`.
     """
-    code = _CODES.get(status, _CODES[500] if status >= 500 else _CODES[400])
-    error = {"error": {"code": code, "message": message}}
+    error = {"error": {"code": error_code(status), "message": message}}
     return json.dumps(error, separators=(",", ":")).encode()

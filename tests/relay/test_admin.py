@@ -23,6 +23,10 @@ def get(host: str = "127.0.0.1", path: str = "/health", method: str = "GET") -> 
     return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
 
 
+async def no_metrics(accept: str) -> tuple[bytes, str]:
+    return f"asked for {accept}".encode(), "text/plain; version=1"
+
+
 async def test_health_says_what_the_relay_can_do_just_now() -> None:
     sockets = open_sockets("127.0.0.1", 0, flag="--admin-port")
     port = bound_address(sockets[0])[1]
@@ -30,7 +34,7 @@ async def test_health_says_what_the_relay_can_do_just_now() -> None:
     ended = asyncio.Event()
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        app = make_app(lambda: now, bind_host="127.0.0.1")
+        app = make_app(lambda: now, scrape=no_metrics, bind_host="127.0.0.1")
         tasks.create_task(serve(app, sockets, until=ended.wait()))
         assert await ask(port, get()) == (503, {"status": "starting"})
         now = Health.HEALTHY
