@@ -2,6 +2,7 @@
 #
 #   make demo    a real database query through relay, agent and client, every step shown
 #   make test    the tests, in parallel, without Docker (ARGS="-k rendezvous" for some of them)
+#   make interop Microsoft's own libraries and the WebSocket suite against the relay, on port 443
 #   make check   format, lint, types, imports, spelling, coverage
 #   make lint    the same without coverage: seconds, not minutes
 #   make bench   the benchmarks, beside what you would pick instead
@@ -10,7 +11,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint coverage bench up fmt install clean
+.PHONY: help demo test interop check lint coverage bench up fmt install clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -37,6 +38,11 @@ demo: $(DEMO_READY)
 WORKERS ?= logical
 test: $(DEV_READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# Microsoft's libraries know no port but 443: as root, or see the hint that it prints.
+interop: $(DEV_READY)
+	@$(BIN)/python -m tests.interop.install
+	$(BIN)/python -m pytest tests/interop $(ARGS)
 
 check: lint coverage
 
@@ -66,7 +72,7 @@ fmt: $(DEV_READY)
 install: $(DEV_READY)
 
 clean:
-	rm -rf $(VENV) dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .interop dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \
