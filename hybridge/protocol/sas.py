@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import hmac
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, unquote_plus
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote, unquote_to_bytes
 
-from hybridge.protocol.errors import MalformedToken
+from hybridge.protocol.errors import InvalidAudience, MalformedToken
 from hybridge.protocol.secret import Secret
 
 if TYPE_CHECKING:
@@ -27,9 +27,13 @@ MAX_NAME_CHARACTERS = 256
 LAST_EXPIRY = 253_402_300_799
 """The end of the year 9999, in Unix seconds: the latest expiry a token can have."""
 
-_PREFIX = "SharedAccessSignature "
-_PREFIX_LOWER = _PREFIX.lower()
-_SCHEMES = frozenset({"http", "https", "sb", "ws", "wss"})
+SCHEMES = frozenset({"http", "https", "sb", "ws", "wss"})
+"""What the resource of a token may begin with, in lower case. Which one it is does not matter."""
+
+PREFIX = "SharedAccessSignature "
+"""What a token begins with, in any case."""
+
+_PREFIX_LOWER = PREFIX.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ def sign(resource: str, *, key_name: str, key: str, expires_at: int) -> str:
         raise ValueError(f"expires_at is {expires_at}, and must be a time after 1970")
     quoted = quote(resource, safe="")
     signature = quote(_signature(key, f"{quoted}\n{expires_at}"), safe="")
-    return f"{_PREFIX}sr={quoted}&sig={signature}&se={expires_at}&skn={quote(key_name, safe='')}"
+    return f"{PREFIX}sr={quoted}&sig={signature}&se={expires_at}&skn={quote(key_name, safe='')}"
 
 
 def resource_of(host: str, path: str = "") -> str:
@@ -114,11 +118,11 @@ def parse(text: str) -> Token:
     if not text.isascii():
         raise MalformedToken("The token has characters outside ASCII.")
     text = text.strip(" ")
-    if text[: len(_PREFIX)].lower() != _PREFIX_LOWER:
+    if text[: len(PREFIX)].lower() != _PREFIX_LOWER:
         raise MalformedToken("The token does not begin with 'SharedAccessSignature'.")
 
     fields: dict[str, str] = {}
-    for piece in text[len(_PREFIX) :].split("&"):
+    for piece in text[len(PREFIX) :].split("&"):
         if not piece:
             continue
         name, equals, value = piece.partition("=")
@@ -130,7 +134,7 @@ def parse(text: str) -> Token:
         fields[name] = value
     try:
         resource, signature = fields["sr"], fields["sig"]
-        expiry, key_name = fields["se"], unquote_plus(fields["skn"])
+        expiry, key_name = fields["se"], _decoded(fields["skn"].replace("+", " "))
     except KeyError as error:
         raise MalformedToken(f"The token has no field {error}.") from None
 
@@ -142,9 +146,9 @@ def parse(text: str) -> Token:
         raise MalformedToken("The expiry 'se' is not a time in Unix seconds.")
     return Token(
         resource_quoted=resource,
-        resource=unquote_plus(resource),
+        resource=_decoded(resource.replace("+", " ")),
         # Base64 has a plus sign, and no blank: one that a client forgot to quote is taken as meant.
-        signature=unquote(signature),
+        signature=_decoded(signature),
         expires_at=expires_at,
         key_name=key_name,
         signed_text=f"{resource}\n{expiry}",
@@ -166,6 +170,58 @@ def has_valid_signature(token: Token, keys: Iterable[Secret | str]) -> bool:
     return is_valid
 
 
+class Resource(NamedTuple):
+    """What a token opens (``sr``), taken apart: an address whose path has one reading only."""
+
+    scheme: str
+    """``http``, ``https``, ``sb``, ``ws`` or ``wss``. Not compared."""
+
+    host: str
+    """Lower case, no port; an IPv6 address without brackets."""
+
+    port: str
+    """As it stands there, empty for none. Not compared."""
+
+    segments: tuple[str, ...]
+    """The path, split at the slashes and decoded; empty for a whole namespace."""
+
+    query: str
+    """Query and fragment, as they came. Not compared."""
+
+    def opens(self, path_segments: Sequence[str]) -> bool:
+        """Whether the path is a prefix of another one: whole segments, case ignored."""
+        own = self.segments
+        if len(own) > len(path_segments):
+            return False
+        for segment, asked in zip(own, path_segments, strict=False):
+            if segment != asked and not _equal_ignoring_case(segment, asked):
+                return False
+        return True
+
+
+def parse_resource(text: str) -> Resource:
+    """Take apart what a token opens. Section 3.3.
+
+    Args:
+        text: The resource, decoded once, as in `Token.resource`.
+
+    Raises:
+        InvalidAudience: It opens nothing: no address, or one that no honest client signs, with
+            user information, dot segments, empty segments inside, an encoded slash, backslash or
+            NUL, or bytes that are no UTF-8. The message says which, in one sentence.
+    """
+    scheme, mark, rest = text.partition("://")
+    scheme = scheme.lower()
+    if not mark or scheme not in SCHEMES:
+        raise InvalidAudience("The resource does not begin with http://, https:// or sb://.")
+    compared = rest.partition("#")[0].partition("?")[0]
+    authority, _, path = compared.partition("/")
+    host, port = _split_authority(authority)
+    path = path.strip("/")
+    segments = _segments(path) if path else ()
+    return Resource(scheme, host, port, segments, rest[len(compared) :])
+
+
 def covers(token: Token, hosts: Collection[str], path_segments: Sequence[str]) -> bool:
     """Whether the token's resource opens a path of a namespace. Clauses 22 to 29.
 
@@ -178,36 +234,33 @@ def covers(token: Token, hosts: Collection[str], path_segments: Sequence[str]) -
         path_segments: The path asked for with its suffix, decoded.
 
     Returns:
-        False also for a resource that no honest client signs: with user information, dot segments,
-        empty segments inside, or an encoded slash, backslash or NUL.
+        False also for a resource that `parse_resource` refuses.
     """
-    scheme, mark, rest = token.resource.partition("://")
-    if not mark or scheme.lower() not in _SCHEMES:
+    try:
+        resource = parse_resource(token.resource)
+    except InvalidAudience:
         return False
-    rest = rest.partition("#")[0].partition("?")[0]
-    authority, _, path = rest.partition("/")
-    if _host_of(authority) not in hosts:
-        return False
-    path = path.strip("/")
-    if not path:
-        return True
-    if "\\" in path:
-        return False
+    return resource.host in hosts and resource.opens(path_segments)
 
+
+def _segments(path: str) -> tuple[str, ...]:
     segments = path.split("/")
-    if len(segments) > len(path_segments):
-        return False
-    for segment, asked in zip(segments, path_segments, strict=False):
-        text = unquote(segment) if "%" in segment else segment
-        if text in _NEVER_SEGMENTS or not _NEVER_IN_SEGMENTS.isdisjoint(text):
-            return False
-        if text != asked and not _equal_ignoring_case(text, asked):
-            return False
-    return True
+    if "%" in path:
+        segments = [unquote(segment) if "%" in segment else segment for segment in segments]
+    for segment in segments:
+        if segment in _NEVER_SEGMENTS:
+            kind = "a dot segment" if segment else "an empty segment"
+            raise InvalidAudience(f"The path of the resource has {kind}.")
+        if not _NEVER_IN_SEGMENTS.isdisjoint(segment):
+            raise InvalidAudience(
+                "The path of the resource has an encoded slash, a backslash, a NUL or no UTF-8."
+            )
+    return tuple(segments)
 
 
 _NEVER_SEGMENTS = frozenset({"", ".", ".."})
-_NEVER_IN_SEGMENTS = frozenset("/\\\0")
+# Whatever is no UTF-8 decodes to U+FFFD: all of it would be equal, and open one another.
+_NEVER_IN_SEGMENTS = frozenset("/\\\0\ufffd")
 
 
 def _equal_ignoring_case(one: str, other: str) -> bool:
@@ -215,17 +268,28 @@ def _equal_ignoring_case(one: str, other: str) -> bool:
     return one.isascii() and other.isascii() and one.lower() == other.lower()
 
 
-def _host_of(authority: str) -> str:
+def _split_authority(authority: str) -> tuple[str, str]:
+    if "@" in authority:
+        raise InvalidAudience("The resource has user information in front of its host.")
     if authority.startswith("["):
         host, bracket, port = authority[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
-            return ""
+            raise InvalidAudience("The host of the resource is not an IPv6 address in brackets.")
         port = port[1:]
     else:
         host, _, port = authority.partition(":")
-    if not host.isascii() or (port and not (port.isascii() and port.isdigit())):
-        return ""
-    return host.lower()
+    if not host:
+        raise InvalidAudience("The resource has no host.")
+    if not host.isascii():
+        raise InvalidAudience("The host of the resource has characters outside ASCII.")
+    if port and not (port.isascii() and port.isdigit()):
+        raise InvalidAudience("The port of the resource is not a number.")
+    return host.lower(), port
+
+
+def _decoded(text: str) -> str:
+    # Of ASCII the same as `unquote`, in half its time.
+    return unquote_to_bytes(text).decode("utf-8", "replace") if "%" in text else text
 
 
 def _signature(key: str, text: str) -> bytes:

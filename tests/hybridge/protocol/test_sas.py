@@ -17,6 +17,8 @@ VECTORS = load_vectors("sas")
 KEY = str(VECTORS["key"])
 HOSTS = ("ns1.example.test", "localhost", "::1")
 EXPIRES_AT = 1767225600
+node = VECTORS["node"]
+assert isinstance(node, dict)
 
 
 def token_text(sr: str, sig: str = "c2ln", se: str = "1767225600", skn: str = "sendrule") -> str:
@@ -66,6 +68,19 @@ def test_a_resource_is_verified_in_the_hex_case_it_came_in() -> None:
 
     assert sas.has_valid_signature(as_signed, [KEY])
     assert not sas.has_valid_signature(quoted_again, [KEY])
+
+
+@pytest.mark.clause(20, 24)
+@pytest.mark.parametrize("row", rows(node["tokens"]), ids=lambda row: str(row["uri"]))
+def test_tokens_of_microsofts_node_libraries_are_valid(row: dict[str, object]) -> None:
+    uri, key_name, key, text = (str(row[name]) for name in ("uri", "key_name", "key", "token"))
+
+    token = sas.parse(text)
+
+    assert (token.key_name, token.expires_at) == (key_name, EXPIRES_AT)
+    assert sas.has_valid_signature(token, [key])
+    path = uri.partition("://")[2].partition("?")[0].replace("/$hc/", "/").split("/")[1:]
+    assert sas.covers(token, HOSTS, path)
 
 
 # --- Signing -------------------------------------------------------------------------------------
