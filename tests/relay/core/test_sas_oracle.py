@@ -148,7 +148,7 @@ odd_names = st.sampled_from(
         "",
         "r" * 257,
         "%52%6F%6Ft",
-        "Ro+ot",
+        "Roo+t",
         "Root%00",
         "\u017fender",
         "%C5%BFender",
