@@ -31,10 +31,10 @@ class RelaySettings:
     """TLS port of every namespace. 0 takes a free one, the same on both loopbacks."""
 
     admin_host: str = LOCALHOST
-    """Address of the health endpoint."""
+    """Address of ``/health`` and ``/metrics``."""
 
     admin_port: int = 5300
-    """Port of the health endpoint. 0 takes a free one."""
+    """Port of ``/health`` and ``/metrics``. 0 takes a free one."""
 
     public_host: str | None = None
     """``host[:port]`` in rendezvous addresses, where listeners reach the relay by another name than

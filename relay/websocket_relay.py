@@ -218,8 +218,9 @@ class WebSocketRelay:
         secret = self._waiting.add(sender)
         labels = visit.labels
         try:
-            sending = "telling a listener of a sender"
-            report(Operation.MESSAGE_SENDING_TO_LISTENER, sending, labels=labels)
+            if self._directory.count(entity):
+                sending = "telling a listener of a sender"
+                report(Operation.MESSAGE_SENDING_TO_LISTENER, sending, labels=labels)
             listener_id = await self._directory.invite(
                 entity,
                 Invitation(

@@ -41,7 +41,7 @@ def configure(
     """
     handler = logging.StreamHandler(sys.stderr)
     is_json = log_format == "json"
-    handler.setFormatter(_json_formatter(program, json_fields) if is_json else TextFormatter())
+    handler.setFormatter(json_formatter(program, json_fields) if is_json else TextFormatter())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -85,7 +85,13 @@ def _visible(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _json_formatter(program: str, json_fields: JsonFields | None) -> logging.Formatter:
+def json_formatter(program: str, json_fields: JsonFields | None = None) -> logging.Formatter:
+    """One JSON object a line: time, level, logger, message, program, extras.
+
+    Args:
+        program: As for `configure`.
+        json_fields: As for `configure`.
+    """
     # Costs a few imports, and most runs want text.
     from pythonjsonlogger.json import JsonFormatter
 

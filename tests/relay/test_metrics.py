@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from relay.core.tally import Side
 from relay.loop_lag import MEASURE_SECONDS
 from relay.settings import RelaySettings
 from tests.support.meeting import CONNECT, is_silent, joined, listening, waiting
@@ -23,6 +27,7 @@ from tests.support.relay import (
 )
 from tests.support.until import until
 
+ROOT = Path(__file__).parents[2]
 STRANGERS = "-NamespaceOnlyMetric-"
 LISTEN = "/$hc/hc1?sb-hc-action=listen"
 
@@ -242,6 +247,33 @@ async def test_the_descriptors_of_the_process_are_shown_with_their_limit(admin: 
 
     assert 0 < samples["process_open_fds"] < samples["process_max_fds"]
     assert samples["hybridge_held_bytes"] == 0
+
+
+async def test_the_documentation_has_every_metric_with_its_labels(
+    relay: RunningRelay, admin: AdminPort
+) -> None:
+    for side in Side:
+        for status in (400, 500):
+            relay.service.gateway.tally.refused(side, "ns1/hc1", status)
+    page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    documented = {
+        row[1]: (row[0].replace("-", "_"), tuple(re.findall(r"`(\w+)`", row[2])))
+        for row in re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([^|]+) \|", page, re.M)
+    }
+    ours = set(re.findall(r"`((?:hybridge|process)_\w+)`", page))
+
+    families = list(text_string_to_metric_families((await admin.get()).body.decode()))
+
+    shown = {sample.name: sample.labels for family in families for sample in family.samples}
+    azures = {name: set(labels) for name, labels in shown.items() if name[0].isupper()}
+    assert azures == {name: set(labels) for name, (_, labels) in documented.items()}
+    assert {each.removesuffix("_total") for each in documented} == {
+        azure for azure, _ in documented.values()
+    }
+    plain = {each.name for each in families if not each.name[0].isupper()}
+    assert {each.removesuffix("_total") for each in plain} == {
+        each.removesuffix("_total") for each in ours
+    }
 
 
 async def test_the_answer_is_one_that_prometheus_takes(admin: AdminPort) -> None:

@@ -33,13 +33,18 @@ def relay_process(
 
 
 def health(listening: dict[str, object]) -> tuple[int, object]:
+    status, body = admin(listening, "/health")
+    return status, json.loads(body)
+
+
+def admin(listening: dict[str, object], path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(
         str(listening["admin_host"]), int(str(listening["admin_port"])), timeout=10
     )
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", path)
         with connection.getresponse() as response:
-            return response.status, json.loads(response.read())
+            return response.status, response.read()
     finally:
         connection.close()
 
@@ -111,6 +116,8 @@ def test_a_loopback_address_may_be_chosen(tmp_path: Path) -> None:
         assert listening["addresses"] == [{"host": "127.0.0.2", "port": listening["port"]}]
         assert listening["admin_host"] == "::1"
         assert health(listening)[0] == 200
+        status, metrics = admin(listening, "/metrics")
+        assert (status, b"\nprocess_open_fds " in metrics) == (200, True)
 
 
 def write_config(path: Path, *names: str, hosts: tuple[str, ...] = ("localhost",)) -> None:
