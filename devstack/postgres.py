@@ -180,7 +180,12 @@ def _programs(folder: Path, account: Account | None) -> Path:
     # The account often cannot read the virtual environment (think of /root). The libraries are
     # found relative to the programs, so the copy keeps the two directories as they stand.
     copy = folder / "installation"
-    shutil.copytree(package / "pginstall", copy / PACKAGE / "pginstall", symlinks=True)
+    shutil.copytree(
+        package / "pginstall",
+        copy / PACKAGE / "pginstall",
+        symlinks=True,
+        ignore=shutil.ignore_patterns("include", "pgxs"),  # Two thirds of the files, for compilers.
+    )
     libraries = package.with_name(f"{PACKAGE}.libs")
     if libraries.is_dir():
         shutil.copytree(libraries, copy / libraries.name, symlinks=True)

@@ -7,12 +7,13 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.support.chain import Chain, receive_to_end, reset, running_chain
+from tests.support.chain import Chain, receive_to_end, reset
+from tests.support.mending import MendingChain
 
 SEED = 20_260
 COUNTS = [int(2 ** random.Random(SEED + turn).uniform(0, 21)) for turn in range(60)]  # noqa: S311
@@ -22,6 +23,12 @@ DATA = random.Random(SEED).randbytes(max(COUNTS))  # noqa: S311 - no secret
 
 NOTICED_SECONDS = 1.0
 """How long after a program was killed the other end may still seem alive."""
+
+
+@pytest.fixture(scope="module")
+def mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MendingChain]:
+    with MendingChain(tmp_path_factory.mktemp("mending"), {}) as chain:
+        yield chain
 
 
 def receive_prefix(sock: socket.socket, size: int) -> bytes:
@@ -98,10 +105,10 @@ def send_without_end(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize("program", ["relay", "agent", "client"])
 def test_a_program_that_is_killed_breaks_every_connection_within_a_second(
-    tmp_path: Path, program: str
+    mending: MendingChain, program: str
 ) -> None:
+    chain = mending.mend()
     with (
-        running_chain(tmp_path) as chain,
         chain.pair() as (reading_application, sending_target),
         chain.pair() as (sending_application, reading_target),
         chain.pair() as (idle_application, idle_target),

@@ -103,7 +103,9 @@ def test_the_printed_strings_and_ca_are_all_that_agent_and_client_need_and_the_p
 ) -> None:
     # Nobody can resolve relay.corp.example: --connect-to names the TCP peer, and the certificate,
     # the Host header and the token still name the namespace.
-    with target_socket() as target:
+    # The target has a loopback address of its own, so that its port is free on 127.0.0.1: the
+    # local port is the target's where nothing else is said.
+    with target_socket("127.0.0.2") as target:
         host, target_port = target.getsockname()
         with running_relay_process(
             tmp_path, {HYBRID_CONNECTION: f"{host}:{target_port}"}, hosts=["relay.corp.example"]
@@ -128,36 +130,10 @@ def test_the_printed_strings_and_ca_are_all_that_agent_and_client_need_and_the_p
                 running(
                     "app_client",
                     "forward",
-                    "--listen",
-                    "127.0.0.1:0",
                     *ways,
                     settings=send,
                     secrets=relay.secrets,
                 ) as client,
-            ):
-                wait_for(agent, "online")
-                port = int(wait_for(client, "listening").text("port"))
-                with (
-                    socket.create_connection(("127.0.0.1", port), timeout=20) as near,
-                    target.accept()[0] as far,
-                ):
-                    near.sendall(b"hello")
-                    assert far.recv(5) == b"hello"
-            relay_lines = events(relay.program, "SenderListenerConnectionEstablished")
-
-    assert len(relay_lines) == 1
-
-
-def test_the_local_port_is_the_targets_where_nothing_else_is_said(tmp_path: Path) -> None:
-    # The target has a loopback address of its own, so that its port is free on 127.0.0.1.
-    with target_socket("127.0.0.2") as target:
-        host, target_port = target.getsockname()
-        with running_relay_process(tmp_path, {HYBRID_CONNECTION: f"{host}:{target_port}"}) as relay:
-            settings = relay.client_settings()
-            del settings["APP_CLIENT_LISTEN"]
-            with (
-                running("hcm_agent", "run", settings=relay.agent_settings()) as agent,
-                running("app_client", "forward", settings=settings) as client,
             ):
                 wait_for(agent, "online")
                 listening = wait_for(client, "listening")
@@ -165,9 +141,11 @@ def test_the_local_port_is_the_targets_where_nothing_else_is_said(tmp_path: Path
                     socket.create_connection(("127.0.0.1", target_port), timeout=20) as near,
                     target.accept()[0] as far,
                 ):
-                    far.sendall(b"welcome")
-                    assert near.recv(7) == b"welcome"
+                    near.sendall(b"hello")
+                    assert far.recv(5) == b"hello"
+            relay_lines = events(relay.program, "SenderListenerConnectionEstablished")
 
+    assert len(relay_lines) == 1
     assert (listening.text("host"), listening.text("port")) == ("127.0.0.1", str(target_port))
 
 

@@ -47,6 +47,11 @@ def test_rows_are_read(dsn: str) -> None:
     assert rows == [(n, n * n) for n in range(1, 1_001)]
 
 
+def test_a_wrong_password_is_refused(dsn: str, server: PostgresServer) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(dsn.replace(server.password, "guess"))
+
+
 def test_a_transaction_is_seen_when_it_is_committed_and_not_when_it_is_rolled_back(
     dsn: str, server: PostgresServer
 ) -> None:

@@ -12,7 +12,7 @@ from tests.support.chain import Chain, is_full_length, receive_to_end
 
 ANSWER_BYTES = 32 * 1_048_576
 ANSWER = hashlib.shake_128(b"a late answer").digest(ANSWER_BYTES)
-ROUNDS = 20 if is_full_length() else 5
+ROUNDS = 20 if is_full_length() else 3
 """Of both directions each."""
 
 

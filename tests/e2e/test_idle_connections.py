@@ -25,7 +25,7 @@ from tests.support.chain import Chain, running_chain
 from tests.support.relay import running_relay
 from tests.support.until import until
 
-CONNECTIONS = int(os.environ.get("N", "300"))
+CONNECTIONS = int(os.environ.get("N", "200"))
 WARM_UP = 16
 AT_A_TIME = 8
 MOST_KIB = 100.0

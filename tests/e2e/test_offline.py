@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,13 +33,22 @@ def endpoint_of(target: socket.socket) -> str:
     return f"{host}:{port}"
 
 
-@contextmanager
-def relay_and_target(folder: Path, *names: str) -> Iterator[tuple[RelayProcess, socket.socket]]:
-    with (
-        target_socket() as target,
-        running_relay_process(folder, dict.fromkeys(names, endpoint_of(target))) as relay,
-    ):
-        yield relay, target
+@pytest.fixture(scope="module")
+def target() -> Iterator[socket.socket]:
+    with target_socket() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def relay(
+    target: socket.socket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RelayProcess]:
+    """A relay that every test leaves as it was."""
+    names = [HYBRID_CONNECTION, "stock"]
+    with running_relay_process(
+        tmp_path_factory.mktemp("relay"), dict.fromkeys(names, endpoint_of(target))
+    ) as running_relay:
+        yield running_relay
 
 
 def broken_strings(relay: RelayProcess, rule: str) -> dict[str, str]:
@@ -72,89 +80,88 @@ def answers(port: int, target: socket.socket) -> bool:
         return far.recv(5) == b"hello"
 
 
-def test_one_broken_hybrid_connection_leaves_the_others_alone(tmp_path: Path) -> None:
-    with relay_and_target(tmp_path, HYBRID_CONNECTION, "stock") as (relay, target):
-        settings = relay.agent_settings()
-        broken = broken_strings(relay, "defaultListener")
-        settings["HCM_CONNECTION_STRING"] += "\n" + "\n".join(broken.values())
-        # The wrong host cannot be resolved: its way leads to the relay all the same.
-        settings["HCM_CONNECT_TO"] = f"127.0.0.1:{relay.port}"
-        secrets = [*relay.secrets, WRONG_KEY]
-        with (
-            running("hcm_agent", "run", settings=settings, secrets=secrets) as agent,
-            running("app_client", "forward", settings=relay.client_settings()) as client,
-        ):
-            wait_for(agent, "online", hybrid_connection=HYBRID_CONNECTION)
-            offline = {
-                name: wait_for(agent, "offline", hybrid_connection=name, level="WARNING")
-                for name in broken
-            }
-            port = int(wait_for(client, "listening").text("port"))
-
-            assert answers(port, target)
-            for name, (problem, step) in EXPECTED.items():
-                assert problem in offline[name].text("error")
-                assert step in offline[name].text("hint")
-
-
-def test_one_broken_local_port_leaves_the_others_alone(tmp_path: Path) -> None:
-    with relay_and_target(tmp_path, HYBRID_CONNECTION, "stock") as (relay, target):
-        broken = broken_strings(relay, "defaultSender")
-        strings = [relay.connection_string("defaultSender"), *broken.values()]
-        config = write_private(
-            tmp_path / "client.json",
-            {
-                "HybridConnections": [
-                    {"ConnectionString": text, "Listen": "127.0.0.1:0"} for text in strings
-                ]
-            },
-        )
-        settings = {
-            "APP_CLIENT_CONFIG": str(config),
-            "APP_CLIENT_CA": str(relay.ca),
-            "APP_CLIENT_CONNECT_TO": f"127.0.0.1:{relay.port}",
+def test_one_broken_hybrid_connection_leaves_the_others_alone(
+    relay: RelayProcess, target: socket.socket
+) -> None:
+    settings = relay.agent_settings()
+    broken = broken_strings(relay, "defaultListener")
+    settings["HCM_CONNECTION_STRING"] += "\n" + "\n".join(broken.values())
+    # The wrong host cannot be resolved: its way leads to the relay all the same.
+    settings["HCM_CONNECT_TO"] = f"127.0.0.1:{relay.port}"
+    secrets = [*relay.secrets, WRONG_KEY]
+    with (
+        running("hcm_agent", "run", settings=settings, secrets=secrets) as agent,
+        running("app_client", "forward", settings=relay.client_settings()) as client,
+    ):
+        wait_for(agent, "online", hybrid_connection=HYBRID_CONNECTION)
+        offline = {
+            name: wait_for(agent, "offline", hybrid_connection=name, level="WARNING")
+            for name in broken
         }
-        secrets = [*relay.secrets, WRONG_KEY]
-        with (
-            running("hcm_agent", "run", settings=relay.agent_settings()) as agent,
-            running("app_client", "run", settings=settings, secrets=secrets) as client,
-        ):
-            wait_for(agent, "online")
-            ports = {
-                name: int(wait_for(client, "listening", hybrid_connection=name).text("port"))
-                for name in (HYBRID_CONNECTION, *broken)
-            }
-            for name, (problem, step) in EXPECTED.items():
-                with (
-                    socket.create_connection(("127.0.0.1", ports[name]), timeout=20) as near,
-                    pytest.raises(ConnectionResetError),
-                ):
-                    near.recv(1)
-                refused = wait_for(client, "connection_refused", hybrid_connection=name)
-                assert problem in refused.text("message")
-                assert step in refused.text("hint")
+        port = int(wait_for(client, "listening").text("port"))
 
-            assert answers(ports[HYBRID_CONNECTION], target)
+        assert answers(port, target)
+        for name, (problem, step) in EXPECTED.items():
+            assert problem in offline[name].text("error")
+            assert step in offline[name].text("hint")
 
 
-def test_a_relay_that_nobody_vouches_for_is_not_trusted(tmp_path: Path) -> None:
-    with relay_and_target(tmp_path, HYBRID_CONNECTION) as (relay, _):
-        agent_settings, client_settings = relay.agent_settings(), relay.client_settings()
-        del agent_settings["HCM_CA"], client_settings["APP_CLIENT_CA"]
-        with (
-            running("hcm_agent", "run", settings=agent_settings, secrets=relay.secrets) as agent,
-            running(
-                "app_client", "forward", settings=client_settings, secrets=relay.secrets
-            ) as client,
-        ):
-            offline = wait_for(agent, "offline", level="WARNING")
-            port = int(wait_for(client, "listening").text("port"))
+def test_one_broken_local_port_leaves_the_others_alone(
+    tmp_path: Path, relay: RelayProcess, target: socket.socket
+) -> None:
+    broken = broken_strings(relay, "defaultSender")
+    strings = [relay.connection_string("defaultSender"), *broken.values()]
+    config = write_private(
+        tmp_path / "client.json",
+        {
+            "HybridConnections": [
+                {"ConnectionString": text, "Listen": "127.0.0.1:0"} for text in strings
+            ]
+        },
+    )
+    settings = {
+        "APP_CLIENT_CONFIG": str(config),
+        "APP_CLIENT_CA": str(relay.ca),
+        "APP_CLIENT_CONNECT_TO": f"127.0.0.1:{relay.port}",
+    }
+    secrets = [*relay.secrets, WRONG_KEY]
+    with (
+        running("hcm_agent", "run", settings=relay.agent_settings()) as agent,
+        running("app_client", "run", settings=settings, secrets=secrets) as client,
+    ):
+        wait_for(agent, "online")
+        ports = {
+            name: int(wait_for(client, "listening", hybrid_connection=name).text("port"))
+            for name in (HYBRID_CONNECTION, *broken)
+        }
+        for name, (problem, step) in EXPECTED.items():
             with (
-                socket.create_connection(("127.0.0.1", port), timeout=20) as near,
+                socket.create_connection(("127.0.0.1", ports[name]), timeout=20) as near,
                 pytest.raises(ConnectionResetError),
             ):
                 near.recv(1)
-            refused = wait_for(client, "connection_refused")
+            refused = wait_for(client, "connection_refused", hybrid_connection=name)
+            assert problem in refused.text("message")
+            assert step in refused.text("hint")
+
+        assert answers(ports[HYBRID_CONNECTION], target)
+
+
+def test_a_relay_that_nobody_vouches_for_is_not_trusted(relay: RelayProcess) -> None:
+    agent_settings, client_settings = relay.agent_settings(), relay.client_settings()
+    del agent_settings["HCM_CA"], client_settings["APP_CLIENT_CA"]
+    with (
+        running("hcm_agent", "run", settings=agent_settings, secrets=relay.secrets) as agent,
+        running("app_client", "forward", settings=client_settings, secrets=relay.secrets) as client,
+    ):
+        offline = wait_for(agent, "offline", level="WARNING")
+        port = int(wait_for(client, "listening").text("port"))
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as near,
+            pytest.raises(ConnectionResetError),
+        ):
+            near.recv(1)
+        refused = wait_for(client, "connection_refused")
 
     for problem, hint in (
         (offline.text("error"), offline.text("hint")),
@@ -291,16 +298,15 @@ def test_what_cannot_start_says_so_in_two_lines(
 
 
 def test_a_client_that_must_ask_for_its_port_ends_with_1_where_asking_again_would_not_help(
-    tmp_path: Path,
+    relay: RelayProcess,
 ) -> None:
-    with relay_and_target(tmp_path, HYBRID_CONNECTION) as (relay, _):
-        settings = relay.client_settings()
-        del settings["APP_CLIENT_LISTEN"]
-        settings["APP_CLIENT_CONNECTION_STRING"] = relay.connection_string(
-            "defaultSender", key=WRONG_KEY
-        )
+    settings = relay.client_settings()
+    del settings["APP_CLIENT_LISTEN"]
+    settings["APP_CLIENT_CONNECTION_STRING"] = relay.connection_string(
+        "defaultSender", key=WRONG_KEY
+    )
 
-        code, output, (error, hint) = wrong_start("app_client", "forward", settings=settings)
+    code, output, (error, hint) = wrong_start("app_client", "forward", settings=settings)
 
     assert code == 1, output
     assert "invalid signature" in error

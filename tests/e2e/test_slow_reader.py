@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,19 +82,25 @@ def growth_while_stalled(chain: Chain, sends: socket.socket) -> dict[str, int]:
     return most
 
 
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    settings = SCALE.settings
+    with running_chain(
+        tmp_path_factory.mktemp("scaled"),
+        relay_settings=settings,
+        agent_settings=settings,
+        client_settings=settings,
+    ) as chain:
+        yield chain
+
+
 @pytest.mark.clause(88)
 @pytest.mark.parametrize("who_stalls", ["application", "target"])
 def test_a_stalled_reader_then_gets_every_byte_and_memory_has_not_grown(
-    tmp_path: Path, who_stalls: str, record_property: Callable[[str, object], None]
+    scaled: Chain, who_stalls: str, record_property: Callable[[str, object], None]
 ) -> None:
-    settings = SCALE.settings
+    chain = scaled
     with (
-        running_chain(
-            tmp_path,
-            relay_settings=settings,
-            agent_settings=settings,
-            client_settings=settings,
-        ) as chain,
         chain.pair() as (near, far),
         ThreadPoolExecutor(1) as pool,
     ):

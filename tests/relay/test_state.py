@@ -139,7 +139,9 @@ names = st.text(min_size=1, max_size=20).filter(lambda text: text.lower() == tex
 
 
 @given(st.sets(st.builds(RuleName, names, st.none() | names, names), max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
+)
 def test_all_keys_survive_a_restart(
     tmp_path_factory: pytest.TempPathFactory, rules: set[RuleName]
 ) -> None:

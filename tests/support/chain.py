@@ -77,8 +77,8 @@ def events(program: Program, name: str, **fields: object) -> list[Event]:
     return [each for each in found if fields.items() <= each.fields.items()]
 
 
-def wait_for(program: Program, name: str, **fields: object) -> Event:
-    """Wait for a line with this event and these fields, from the start on."""
+def wait_for(program: Program, name: str, *, since: int = 0, **fields: object) -> Event:
+    """Wait for a line with this event and these fields, after ``since`` lines."""
 
     def find(line: str) -> Event | None:
         with contextlib.suppress(ValueError):
@@ -88,7 +88,7 @@ def wait_for(program: Program, name: str, **fields: object) -> Event:
         return None
 
     return program.process.wait_for(
-        f"the event {name!r} {fields}", find, timeout_seconds=DEADLINE_SECONDS
+        f"the event {name!r} {fields}", find, since=since, timeout_seconds=DEADLINE_SECONDS
     )
 
 
@@ -282,6 +282,58 @@ def target_socket(host: str = "127.0.0.1") -> Iterator[socket.socket]:
         yield listening
 
 
+def running_agent(
+    relay: RelayProcess,
+    settings: Settings | None = None,
+    *,
+    hybrid_connections: Sequence[str] = (HYBRID_CONNECTION,),
+    environment: Mapping[str, str] | None = None,
+) -> contextlib.AbstractContextManager[Program]:
+    """Run an agent that serves these; ``settings`` are those of its file."""
+    file = write_private(relay.folder / "agent.json", {"Settings": dict(settings or {})})
+    return running(
+        "hcm_agent",
+        "run",
+        settings={
+            **(environment or {}),
+            **relay.agent_settings(*hybrid_connections),
+            "HCM_CONFIG": str(file),
+        },
+        secrets=relay.secrets,
+    )
+
+
+def running_client(
+    relay: RelayProcess,
+    settings: Settings | None = None,
+    *,
+    hybrid_connections: Sequence[str] = (HYBRID_CONNECTION,),
+    environment: Mapping[str, str] | None = None,
+) -> contextlib.AbstractContextManager[Program]:
+    """Run a client with a free port for each; ``settings`` are those of its file."""
+    entries = [
+        {
+            "ConnectionString": relay.connection_string("defaultSender", name),
+            "Listen": "127.0.0.1:0",
+        }
+        for name in hybrid_connections
+    ]
+    file = write_private(
+        relay.folder / "client.json",
+        {"HybridConnections": entries, "Settings": dict(settings or {})},
+    )
+    return running(
+        "app_client",
+        "run",
+        settings={
+            **(environment or {}),
+            "APP_CLIENT_CONFIG": str(file),
+            "APP_CLIENT_CA": str(relay.ca),
+        },
+        secrets=relay.secrets,
+    )
+
+
 @contextlib.contextmanager
 def running_chain(
     folder: Path,
@@ -314,39 +366,8 @@ def running_chain(
                 environment=common,
             )
         )
-        agent_file = write_private(folder / "agent.json", {"Settings": dict(agent_settings or {})})
-        entry = {
-            "ConnectionString": relay.connection_string("defaultSender"),
-            "Listen": "127.0.0.1:0",
-        }
-        client_file = write_private(
-            folder / "client.json",
-            {"HybridConnections": [entry], "Settings": dict(client_settings or {})},
-        )
-        agent = stack.enter_context(
-            running(
-                "hcm_agent",
-                "run",
-                settings={
-                    **common,
-                    **relay.agent_settings(),
-                    "HCM_CONFIG": str(agent_file),
-                },
-                secrets=relay.secrets,
-            )
-        )
-        client = stack.enter_context(
-            running(
-                "app_client",
-                "run",
-                settings={
-                    **common,
-                    "APP_CLIENT_CONFIG": str(client_file),
-                    "APP_CLIENT_CA": str(relay.ca),
-                },
-                secrets=relay.secrets,
-            )
-        )
+        agent = stack.enter_context(running_agent(relay, agent_settings, environment=common))
+        client = stack.enter_context(running_client(relay, client_settings, environment=common))
         wait_for(agent, "online")
         listening = wait_for(client, "listening")
         yield Chain(
