@@ -3,6 +3,10 @@
     python -m tests.clauses            which clauses have no test yet
     python -m tests.clauses 71         the tests of clause 71
     python -m tests.clauses --write    bring the column up to date
+    python -m tests.clauses --results  each clause: its statement, its tests, and how they ended
+
+How tests ended is noted by each run of pytest, for the tests that ran: after ``make test`` and
+``make interop`` the results are those of both.
 
 The tests are read, not imported: a marker is ``@pytest.mark.clause(71)`` on a function or a class,
 or the same inside ``pytest.param(..., marks=...)``, there also by way of the known answers in
@@ -13,9 +17,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +39,12 @@ REQUIRED = tuple(number for number in CLAUSES if number not in NOT_YET)
 MAX_SHOWN = 2
 """Tests that the table names; the rest is counted."""
 
+INTEROP = "tests/interop/"
+"""Tests that only ``make interop`` runs: for a clause they are not enough."""
+
+OUTCOMES = ROOT / ".pytest_cache" / "clauses.json"
+"""How each test that names a clause ended when it last ran."""
+
 _ROW = re.compile(r"^\| (\d+) \|(.*)\|([^|]*)\|$")
 
 
@@ -44,6 +55,11 @@ class NamedTest:
     path: str
     line: int
     name: str
+
+    @property
+    def id(self) -> str:
+        """What pytest calls it, without its class and parameters."""
+        return f"{self.path}::{self.name}"
 
     @property
     def sentence(self) -> str:
@@ -145,16 +161,91 @@ def with_tests(text: str, found: dict[int, list[NamedTest]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_test(found: dict[int, list[NamedTest]]) -> list[int]:
+    """Give the clauses that ``make test`` does not check, and must."""
+    return [
+        number
+        for number in REQUIRED
+        if all(test.path.startswith(INTEROP) for test in found.get(number, []))
+    ]
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def note_outcomes(ended: Mapping[str, str]) -> None:
+    """Keep how tests ended, beside those that did not run now.
+
+    Args:
+        ended: ``passed``, ``skipped`` or ``failed`` by pytest's name of the test.
+    """
+    kept = read_outcomes() | {_without_class(name): outcome for name, outcome in ended.items()}
+    OUTCOMES.parent.mkdir(exist_ok=True)
+    text = json.dumps(kept, indent=1, sort_keys=True)
+    # In one step: two runs at a time may both write.
+    written = OUTCOMES.with_suffix(f".{os.getpid()}")
+    written.write_text(text, encoding="utf-8")
+    written.replace(OUTCOMES)
+
+
+def read_outcomes() -> dict[str, str]:
+    """Give how tests ended; empty where none has run."""
+    try:
+        document = json.loads(OUTCOMES.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(name): str(outcome) for name, outcome in document.items()}
+
+
+def _without_class(name: str) -> str:
+    path, *_, function = name.split("::")
+    return f"{path}::{function}"
+
+
+def result(tests: list[NamedTest], outcomes: Mapping[str, str]) -> str:
+    """Sum up a clause in a word or two: passed, failed, not run, no test."""
+    ended = [outcomes.get(test.id, "") for test in tests]
+    if "failed" in ended:
+        return "FAILED: " + next(t.id for t in tests if outcomes.get(t.id) == "failed")
+    if "passed" in ended:
+        return "passed"
+    return "not run" if tests else "no test"
+
+
+def results_table(found: dict[int, list[NamedTest]], outcomes: Mapping[str, str]) -> list[str]:
+    """Give the checklist as a table: clause, statement, tests, result."""
+    rows = ["| # | Statement | Tests | Result |", "|---|---|---|---|"]
+    for line in PROTOCOL.read_text(encoding="utf-8").splitlines():
+        row = _ROW.match(line)
+        if row is not None:
+            number, statement = int(row[1]), row[2].partition(" | ")[0].strip()
+            tests = found.get(number, [])
+            said = "not yet" if number in NOT_YET and not tests else result(tests, outcomes)
+            rows.append(f"| {number} | {statement} | {len(tests)} | {said} |")
+    return rows
+
+
+def results_summary(found: dict[int, list[NamedTest]], outcomes: Mapping[str, str]) -> str:
+    """Count the clauses by their result, in one line."""
+    said = [result(found.get(number, []), outcomes).partition(":")[0] for number in CLAUSES]
+    counts = ", ".join(f"{said.count(each)} {each}" for each in dict.fromkeys(said))
+    return f"{len(CLAUSES)} clauses: {counts}"
+
+
 def main(arguments: list[str]) -> int:
     found = read_markers()
     if arguments == ["--write"]:
         text = PROTOCOL.read_text(encoding="utf-8")
         PROTOCOL.write_text(with_tests(text, found), encoding="utf-8")
+    elif arguments == ["--results"]:
+        outcomes = read_outcomes()
+        summary = results_summary(found, outcomes)
+        sys.stdout.write("\n".join([*results_table(found, outcomes), "", summary]) + "\n")
     elif arguments:
         for number in map(int, arguments):
             for test in found.get(number, []):
                 sys.stdout.write(f"{number}  {test.path}:{test.line}  {test.sentence}\n")
-    missing = [number for number in REQUIRED if number not in found]
+    missing = without_test(found)
     if missing:
         sys.stderr.write(f"no test names these clauses: {', '.join(map(str, missing))}\n")
     return 1 if missing else 0

@@ -65,3 +65,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"left out     {report.nodeid}: {reason}")
     if not skipped:
         terminalreporter.write_line("nothing was left out")
+    terminalreporter.write_line("clause by clause: python -m tests.clauses --results")

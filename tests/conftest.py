@@ -1,0 +1,52 @@
+"""Notes how the tests of each clause ended: `python -m tests.clauses --results` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests import clauses
+
+_ended = pytest.StashKey[dict[str, str]]()
+"""How each test that names a clause ended in this run."""
+
+_WORST_LAST = ("passed", "skipped", "failed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ended] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if item.get_closest_marker("clause") is not None:
+        # It travels with the report from a worker process of xdist to the one that sums up.
+        report.user_properties.append(("has_clause", True))
+    return report
+
+
+class _Notes:
+    """Hears of every report: in the process that sums up."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if ("has_clause", True) not in [tuple(each) for each in report.user_properties]:
+            return
+        ended = self._config.stash[_ended]
+        name = report.nodeid.partition("[")[0]
+        ended[name] = max(ended.get(name, "passed"), report.outcome, key=_WORST_LAST.index)
+
+    def pytest_sessionfinish(self) -> None:
+        ended = self._config.stash[_ended]
+        clauses.note_outcomes(ended)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        session.config.pluginmanager.register(_Notes(session.config))
