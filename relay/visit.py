@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -36,6 +37,7 @@ class Visit:
 
     target: Target
     namespace: Namespace
+    _labels: Mapping[str, str] | None = field(default=None, init=False, repr=False)
 
     @property
     def path(self) -> str:
@@ -50,14 +52,16 @@ class Visit:
         return f"{self.namespace.name}/{name}".lower()
 
     @property
-    def labels(self) -> dict[str, str]:
-        """What every log line about this request carries."""
-        entity = self.entity
-        return {
-            "id": self.tracking_id,
-            "hybrid_connection": one_line(entity),
-            "endpoint": one_line(f"sb://{self.host}/{entity.partition('/')[2]}"),
-        }
+    def labels(self) -> Mapping[str, str]:
+        """What every log line about this request carries. Made once, at its first line."""
+        if self._labels is None:
+            entity = one_line(self.entity)
+            self._labels = {
+                "id": self.tracking_id,
+                "hybrid_connection": entity,
+                "endpoint": f"sb://{self.host}/{entity.partition('/')[2]}",
+            }
+        return self._labels
 
     def reason(self, message: str, *, http: bool = False) -> str:
         """Write a reason phrase: message, TrackingId, SystemTracker, Timestamp (clause 45)."""
