@@ -56,13 +56,22 @@ class RequestHead:
         options = ",".join(self.values("Connection")).lower().replace(" ", "").split(",")
         return "websocket" in upgrades and "upgrade" in options
 
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the sender waits for a 100 before it sends its body (RFC 9110, 10.1.1).
+
+        Never in HTTP/1.0, which knows no 100.
+        """
+        return self.http_version != "1.0" and bool(self.values("Expect"))
+
 
 def parse_head(raw: bytes) -> RequestHead:
     """Read a request head, blank line included.
 
     Raises:
-        MalformedRequest: 400; 431 for too many headers; 505 for another HTTP than 1.x. After it the
-            connection must be closed: where the next request begins is not known.
+        MalformedRequest: 400; 417 for an expectation other than ``100-continue``; 431 for too many
+            headers; 505 for another HTTP than 1.x. After it the connection must be closed: where
+            the next request begins is not known.
     """
     if _LONE_CR_OR_LF.search(raw):
         raise MalformedRequest("a line does not end with CR and LF")
@@ -85,6 +94,8 @@ def parse_head(raw: bytes) -> RequestHead:
     _check_framing(found, is_http_1_1=request_line[4] != b"0")
     if len(found.get(b"host", ())) != 1:
         raise MalformedRequest("there is not exactly one Host header")
+    if any(value.lower() != b"100-continue" for value in found.get(b"expect", ())):
+        raise MalformedRequest("the only expectation known here is 100-continue", status=417)
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES + 1)
     try:
         http.receive_data(raw)

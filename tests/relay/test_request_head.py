@@ -73,6 +73,19 @@ def test_a_head_of_http_1_0_is_read() -> None:
     assert parse_head(head(first="GET / HTTP/1.0")).http_version == "1.0"
 
 
+@pytest.mark.parametrize(
+    ("lines", "first", "expects"),
+    [
+        ([], "GET / HTTP/1.1", False),
+        (["Expect: 100-continue"], "POST / HTTP/1.1", True),
+        (["expect:100-Continue"], "POST / HTTP/1.1", True),
+        (["Expect: 100-continue"], "POST / HTTP/1.0", False),
+    ],
+)
+def test_a_sender_may_wait_for_a_100(lines: list[str], first: str, expects: bool) -> None:
+    assert parse_head(head(*lines, first=first)).expects_continue is expects
+
+
 # --- What is refused -----------------------------------------------------------------------------
 
 
@@ -128,6 +141,14 @@ def test_another_http_is_refused_with_505(version: str) -> None:
     assert refused.value.status == 505
 
 
+@pytest.mark.parametrize("value", ["", "200-ok", "100-continue, x", "100-continue;x", "x"])
+def test_another_expectation_is_refused_with_417(value: str) -> None:
+    with pytest.raises(MalformedRequest) as refused:
+        parse_head(head(f"Expect: {value}"))
+
+    assert refused.value.status == 417
+
+
 @given(st.binary(max_size=300))
 @example(b"\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n")
@@ -161,7 +182,7 @@ def _read_or_refused(raw: bytes) -> None:
     except MalformedRequest as error:
         refusal = error
     if refusal is not None:
-        assert refusal.status in (400, 431, 505)
+        assert refusal.status in (400, 417, 431, 505)
         assert "\n" not in str(refusal)
         return
     assert len(read.values("Host")) == 1
