@@ -27,7 +27,7 @@ Dial = Callable[[str, int], Awaitable[Stream]]
 
 
 class WaitingSender(Protocol):
-    """The part of `hybridge.listener.IncomingConnection` that is needed here."""
+    """The part of `hybridge.IncomingConnection` that is needed here."""
 
     @property
     def id(self) -> str: ...

@@ -8,6 +8,12 @@ The public names::
         async for connection in listener:
             stream = await connection.accept()
 
+    async def hello(request):  # HTTP that is relayed
+        await request.respond(200, b"hello")
+
+    async with Listener(listen_connection_string, request_handler=hello) as listener:
+        await listener.wait_closed()
+
     async with connect(send_connection_string) as stream:
         await stream.send(b"hello")
         await stream.send_eof()
@@ -23,11 +29,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hybridge.listener import IncomingConnection, Listener
+    from hybridge.incoming_connection import IncomingConnection
+    from hybridge.incoming_request import IncomingRequest, RequestBody
+    from hybridge.listener import Listener
     from hybridge.management import RuntimeInformation, runtime_information
+    from hybridge.outgoing_response import OutgoingResponse
     from hybridge.protocol.connection_string import ConnectionString
     from hybridge.protocol.errors import RelayError
     from hybridge.protocol.sas import sign
+    from hybridge.request_intake import RequestHandler
     from hybridge.sender import Sender, connect
     from hybridge.transport.stream import Stream
     from hybridge.transport.timing import Timing
@@ -36,8 +46,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ConnectionString",
     "IncomingConnection",
+    "IncomingRequest",
     "Listener",
+    "OutgoingResponse",
     "RelayError",
+    "RequestBody",
+    "RequestHandler",
     "RuntimeInformation",
     "Sender",
     "Stream",
@@ -51,9 +65,13 @@ __all__ = [
 # Imported at first use: the relay needs neither end, and shall be up within a second.
 _HOMES = {
     "ConnectionString": "hybridge.protocol.connection_string",
-    "IncomingConnection": "hybridge.listener",
+    "IncomingConnection": "hybridge.incoming_connection",
+    "IncomingRequest": "hybridge.incoming_request",
     "Listener": "hybridge.listener",
+    "OutgoingResponse": "hybridge.outgoing_response",
     "RelayError": "hybridge.protocol.errors",
+    "RequestBody": "hybridge.incoming_request",
+    "RequestHandler": "hybridge.request_intake",
     "RuntimeInformation": "hybridge.management",
     "Sender": "hybridge.sender",
     "Stream": "hybridge.transport.stream",

@@ -12,31 +12,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_websocket_client
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-
-from hybridge.control_channel_errors import describe_close, refusal_of
+from hybridge.control_channel import ControlChannel, open_control_channel
+from hybridge.exchange import Surroundings
+from hybridge.incoming_connection import IncomingConnection
+from hybridge.incoming_request import IncomingRequest
+from hybridge.outgoing_response import RESPONSE_FLUSH_SECONDS
 from hybridge.protocol import address, messages
 from hybridge.protocol.backoff import Backoff
 from hybridge.protocol.connection_string import ConnectionString, parse, token_for
 from hybridge.protocol.errors import (
     ConnectionLost,
-    HandshakeRefused,
-    MalformedAddress,
     MalformedConnectionString,
-    MalformedMessage,
     RelayError,
     Stopping,
-    Unreachable,
 )
-from hybridge.protocol.redaction import one_line
 from hybridge.protocol.secret import Secret
+from hybridge.request_intake import MAX_REQUESTS, RequestHandler, RequestIntake
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.ending import Ending
-from hybridge.transport.stream import Wire
 from hybridge.transport.timing import Timing
-from hybridge.transport.websocket import WebSocketStream, open_websocket
 
 _logger = logging.getLogger(__name__)
 
@@ -49,28 +43,31 @@ RENEW_AT = 0.75
 LEAVE_SECONDS = 2.0
 """How long the relay's part of an orderly leave is waited for."""
 
+ANSWER_SECONDS = 1.0
+"""How long running handlers may still answer by the control channel, when the listener leaves."""
+
 MAX_WAITING_CONNECTIONS = 1_000
 """Accepts that wait to be taken by the iteration; more are dropped, and their senders time out."""
-
-MAX_COMMAND_BYTES = 65_536
-"""Longest control-channel message (section 4.4)."""
-
-
-class _ControlChannel(open_websocket_client):
-    """The library's client, but for redirects: a token is for one host, and goes nowhere else."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 class Listener:
     """Keeps one listener registered at a hybrid connection, and yields its senders.
 
-    Enter it, then iterate::
+    Enter it, then iterate over those that want a connection::
 
         async with Listener(connection_string) as listener:
             async for connection in listener:
                 stream = await connection.accept()
+
+    Those that send an HTTP request are served by a handler, several at a time::
+
+        async def hello(request):
+            await request.respond(200, b"hello", headers={"Content-Type": "text/plain"})
+
+        async with Listener(connection_string, request_handler=hello) as listener:
+            await listener.wait_closed()
+
+    or, instead of a handler, by iterating over `requests`. Without either they get 501.
 
     It reconnects for ever, with full jitter, and renews its token before expiry. `is_online` and
     `last_error` tell how things stand; `on_change` is called when they change.
@@ -81,6 +78,10 @@ class Listener:
         connect_to: TCP address to dial instead of the namespace's.
         timing: Waits, in seconds.
         token_lifetime_seconds: How long each token is good.
+        request_handler: Answers HTTP requests. Where it raises, the sender gets 500, or a response
+            that breaks off, and the error goes to the log.
+        max_requests: Most requests at a time; more are answered 503.
+        response_flush_seconds: When a response that was begun and is not complete leaves in part.
 
     Raises:
         MalformedConnectionString: The text is none, names no hybrid connection, or has no key.
@@ -95,6 +96,9 @@ class Listener:
         connect_to: tuple[str, int] | None = None,
         timing: Timing | None = None,
         token_lifetime_seconds: float = TOKEN_LIFETIME_SECONDS,
+        request_handler: RequestHandler | None = None,
+        max_requests: int = MAX_REQUESTS,
+        response_flush_seconds: float = RESPONSE_FLUSH_SECONDS,
     ) -> None:
         if isinstance(connection_string, str):
             connection_string = parse(connection_string)
@@ -121,6 +125,26 @@ class Listener:
         self._tasks = asyncio.TaskGroup()
         self._runner: asyncio.Task[None] | None = None
         self._ending = Ending()
+        self._intake = RequestIntake(
+            Surroundings(
+                dialer=self._dialer,
+                timing=self._timing,
+                tasks=self._tasks,
+                tracker=f"{self.address.host}:{self._path}",
+                flush_seconds=response_flush_seconds,
+            ),
+            max_requests=max_requests,
+        )
+        self._intake.handler = request_handler
+
+    @property
+    def request_handler(self) -> RequestHandler | None:
+        """Answers HTTP requests; may be exchanged at any time, for those to come."""
+        return self._intake.handler
+
+    @request_handler.setter
+    def request_handler(self, handler: RequestHandler | None) -> None:
+        self._intake.handler = handler
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -135,6 +159,7 @@ class Listener:
     ) -> None:
         if self._runner is not None:
             self._runner.cancel()
+        self._intake.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> AsyncIterator[IncomingConnection]:
@@ -147,6 +172,13 @@ class Listener:
             raise StopAsyncIteration
         return connection
 
+    def requests(self) -> AsyncIterator[IncomingRequest]:
+        """Give the HTTP requests that come from now on, one by one, instead of a handler.
+
+        Each must be answered by whoever takes it; ``async with request`` makes sure of that.
+        """
+        return self._intake.iterate()
+
     async def wait_online(self) -> None:
         """Wait for the first registration.
 
@@ -158,11 +190,22 @@ class Listener:
             raise self.last_error
 
     async def stop_accepting(self) -> None:
-        """Leave the relay in order. Accepted connections live on; the iteration ends."""
+        """Leave the relay in order. The iterations end.
+
+        Accepted connections live on, and so do requests that are being answered: their answers
+        go by a rendezvous from now on.
+        """
         self._stopping.set()
         self._ending.begin()  # A relay that says nothing is not waited for.
         if self._runner is not None:
             await asyncio.wait([self._runner])
+
+    async def wait_closed(self) -> None:
+        """Wait until `stop_accepting` has been called, and every handler has come to its end."""
+        await self._stopping.wait()
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+        await self._intake.wait_idle()
 
     # --- the control channel ------------------------------------------------------------------
 
@@ -191,6 +234,7 @@ class Listener:
                 self._change(online=False, error=None if self._stopping.is_set() else error)
         finally:
             self._waiting.put_nowait(None)
+            self._intake.end()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -215,29 +259,17 @@ class Listener:
             raise AssertionError("a listener has credentials")
         return token
 
-    async def _open(self) -> ClientConnection:
+    async def _open(self) -> ControlChannel:
         target = self.address
-        url = address.listen_url(target.host, target.port, self._path, listener_id=self.id)
-        host, port = self._dialer.peer(target.host, target.port)
-        try:
-            return await _ControlChannel(
-                url,
-                host=host,
-                port=port,
-                ssl=self._dialer.tls.context,
-                additional_headers={"ServiceBusAuthorization": self._token()},
-                compression=None,
-                proxy=None,
-                max_size=MAX_COMMAND_BYTES,
-                open_timeout=self._timing.open_timeout_seconds,
-                ping_interval=self._timing.ping_interval_seconds,
-                ping_timeout=self._timing.pong_timeout_seconds,
-                close_timeout=self._timing.close_timeout_seconds,
-            )
-        except (InvalidStatus, InvalidHandshake, InvalidURI, OSError, TimeoutError) as error:
-            raise refusal_of(error, target) from error
+        return await open_control_channel(
+            address.listen_url(target.host, target.port, self._path, listener_id=self.id),
+            token=self._token(),
+            target=target,
+            dialer=self._dialer,
+            timing=self._timing,
+        )
 
-    async def _serve(self, channel: ClientConnection) -> None:
+    async def _serve(self, channel: ControlChannel) -> None:
         """Read commands until the channel closes; renew the token meanwhile.
 
         Raises:
@@ -245,166 +277,47 @@ class Listener:
         """
         closed: ConnectionLost | None = None
         async with asyncio.TaskGroup() as tasks:
-            renewing = tasks.create_task(self._renew(channel), name="renew token")
-            leaving = tasks.create_task(self._leave(channel), name="leave")
+            helpers = [
+                tasks.create_task(self._renew(channel), name="renew token"),
+                tasks.create_task(self._leave(channel), name="leave"),
+                tasks.create_task(channel.write(), name="write commands"),
+            ]
             try:
-                async for text in channel:
-                    self._take(text)
-            except ConnectionClosed as error:
-                closed = ConnectionLost(f"the control channel closed: {describe_close(error)}")
-            renewing.cancel()
-            leaving.cancel()
+                async for command, body in channel.commands():
+                    self._take(command, body, channel)
+            except ConnectionLost as error:
+                closed = error
+            for helper in helpers:
+                helper.cancel()
         if closed is not None:
             raise closed
         if not self._stopping.is_set():
-            code = channel.close_code
-            raise ConnectionLost(
-                one_line(f"the relay closed the control channel: {code} {channel.close_reason}")
-            )
+            raise ConnectionLost(channel.describe_end())
 
-    async def _leave(self, channel: ClientConnection) -> None:
+    async def _leave(self, channel: ControlChannel) -> None:
         await self._stopping.wait()
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await channel.close()
-        except TimeoutError:
-            channel.transport.abort()
+        await self._intake.leave(ANSWER_SECONDS)
+        await channel.close(LEAVE_SECONDS)
 
-    async def _renew(self, channel: ClientConnection) -> None:
+    async def _renew(self, channel: ControlChannel) -> None:
         if self.address.token is not None:
             return  # A ready-made token cannot be renewed; the relay closes when it is over.
         while True:
             await asyncio.sleep(self._token_lifetime * RENEW_AT)
-            message = messages.RenewToken(token=Secret(self._token()))
             try:
-                await channel.send(messages.serialize(message))
-            except ConnectionClosed:
+                await channel.send(messages.RenewToken(token=Secret(self._token())))
+            except ConnectionLost:
                 return
 
-    def _take(self, text: str | bytes) -> None:
-        if isinstance(text, bytes):
-            _logger.debug("ignored a binary message on the control channel")
-            return
-        try:
-            message = messages.parse(text)
-        except MalformedMessage as error:
-            _logger.warning("ignored a message of the relay: %s", one_line(str(error)))
-            return
-        match message:
-            case messages.Accept():
-                if self._waiting.qsize() >= MAX_WAITING_CONNECTIONS:
-                    _logger.warning("dropped a sender: %d are waiting", MAX_WAITING_CONNECTIONS)
-                    return
-                self._waiting.put_nowait(IncomingConnection(message, self._dialer, self._timing))
-            case _:
-                _logger.debug("ignored a command of the relay")
-
-
-class IncomingConnection:
-    """A sender that waits at a rendezvous address, for this listener to accept or reject it."""
-
-    def __init__(self, accept: messages.Accept, dialer: Dialer, timing: Timing) -> None:
-        self.id = accept.id
-        """Names the connection in everybody's logs."""
-        self.address = accept.address
-        self.connect_headers = accept.connect_headers
-        """The sender's HTTP headers, spelled as they came."""
-        self.remote_endpoint = accept.remote_endpoint
-        """The sender's address as the relay saw it, or None."""
-        self._dialer = dialer
-        self._timing = timing
-        self._wire: Wire | None = None
-
-    @property
-    def subprotocols(self) -> tuple[str, ...]:
-        """WebSocket sub-protocols that the sender offered, best first."""
-        for name, value in self.connect_headers.items():
-            if name.lower() == "sec-websocket-protocol":
-                return tuple(part.strip() for part in value.split(",") if part.strip())
-        return ()
-
-    async def prepare(self) -> None:
-        """Open TCP and TLS to the rendezvous, to save its time later. May be left out.
-
-        Raises:
-            MalformedAddress: The address leads outside the namespace, and is not followed.
-            UntrustedCertificate: See `accept`.
-            Unreachable: See `accept`.
-        """
-        self.abandon()
-        self._wire = await self._dial()
-
-    async def _dial(self) -> Wire:
-        dial = address.parse_url(self.address)
-        if not address.may_follow(dial.host, self._dialer.host):
-            raise MalformedAddress(
-                f"the relay named a rendezvous at {dial.host}, outside {self._dialer.host}",
-                hint="a relay names its own host or one beside it; do not trust this one",
-            )
-        try:
-            async with asyncio.timeout(self._timing.open_timeout_seconds):
-                return await self._dialer.dial(dial.host, dial.port)
-        except TimeoutError as error:
-            raise Unreachable(f"the rendezvous at {dial.host} did not answer in time") from error
-
-    async def accept(self, subprotocol: str | None = None) -> WebSocketStream:
-        """Join the sender.
-
-        Args:
-            subprotocol: The offered sub-protocol to speak, or None.
-
-        Raises:
-            HandshakeRefused: The relay refused: the sender has gone, or it was too late.
-            MalformedAddress: The address leads outside the namespace.
-            UntrustedCertificate: The certificate there is not trusted.
-            Unreachable: The rendezvous cannot be reached, or did not answer in time.
-        """
-        return await self._visit(self.address, () if subprotocol is None else (subprotocol,))
-
-    async def reject(self, status: int, description: str) -> None:
-        """Refuse the sender, whose handshake then fails with this status and description.
-
-        Raises:
-            HandshakeRefused: The relay answered something else than 410.
-            MalformedAddress: See `accept`.
-            UntrustedCertificate: See `accept`.
-            Unreachable: See `accept`.
-        """
-        url = address.reject_url(self.address, status, description)
-        try:
-            stream = await self._visit(url, ())
-        except HandshakeRefused as answer:
-            if answer.status != 410:
-                raise
+    def _take(
+        self,
+        command: messages.Accept | messages.Request,
+        body: bytes | None,
+        channel: ControlChannel,
+    ) -> None:
+        if isinstance(command, messages.Request):
+            self._intake.take(command, body, channel)
+        elif self._waiting.qsize() >= MAX_WAITING_CONNECTIONS:
+            _logger.warning("dropped a sender: %d are waiting", MAX_WAITING_CONNECTIONS)
         else:
-            stream.abort()
-            raise HandshakeRefused(101, "the relay took a rejection for an acceptance")
-
-    async def _visit(self, url: str, subprotocols: tuple[str, ...]) -> WebSocketStream:
-        wire, self._wire = self._wire, None
-        if wire is None or not _is_usable(wire):
-            if wire is not None:
-                wire.abort()
-            wire = await self._dial()
-        try:
-            async with asyncio.timeout(self._timing.open_timeout_seconds):
-                return await open_websocket(
-                    wire, url, subprotocols=subprotocols, timing=self._timing
-                )
-        except TimeoutError as error:
-            wire.abort()
-            raise Unreachable("the rendezvous did not answer in time") from error
-        except BaseException:
-            wire.abort()
-            raise
-
-    def abandon(self) -> None:
-        """Drop what `prepare` opened."""
-        if self._wire is not None:
-            self._wire.abort()
-            self._wire = None
-
-
-def _is_usable(wire: Wire) -> bool:
-    """Whether nothing came on a connection on which nothing was asked: then it has not ended."""
-    return wire.is_open and not wire.has_input()
+            self._waiting.put_nowait(IncomingConnection(command, self._dialer, self._timing))

@@ -138,6 +138,12 @@ class HandshakeRefused(RelayError):
         self.reason = reason
 
 
+class BodyTooLarge(RelayError):
+    """The body of a request is longer than its reader allows."""
+
+    status = 413
+
+
 # --- The network ---------------------------------------------------------------------------------
 
 

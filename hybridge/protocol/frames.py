@@ -3,7 +3,8 @@
 Three users, one parser:
 
 - `Forwarder`: the relay. Masked frames in, unmasked out, each passed on before it is complete.
-- `PayloadReader`: our own ends. Unmasked frames in, places of payload in the buffer out.
+- `PayloadReader`: our own ends. Unmasked frames in, places of payload in the buffer out; its
+  `MessageReader` for those to whom messages matter.
 - `mask_frame` and `control_frame`: frames that our own ends send.
 
 Buffers follow one rule: the `MAX_HEADER_BYTES` in front of what is fed may be overwritten.
@@ -422,3 +423,44 @@ class PayloadReader(FrameParser):
 
     def _payload(self, buffer: memoryview, start: int, end: int) -> None:
         self._spans.append((start, end))
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePiece:
+    """Where a part of a message stands in the buffer that was fed; empty only where it is last."""
+
+    start: int
+    end: int
+    is_text: bool
+    is_last: bool
+    """Whether the message is complete with it."""
+
+
+class MessageReader(PayloadReader):
+    """Finds messages in unmasked frames from a relay: of which kind, and where each one ends."""
+
+    __slots__ = ("_is_text", "pieces")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_text = False
+        self.pieces: list[MessagePiece] = []
+        """What came in the last `feed`, in order."""
+
+    def feed(self, buffer: memoryview, start: int, end: int) -> list[tuple[int, int]]:
+        """Take what was read; see `PayloadReader.feed`, and `pieces`."""
+        self.pieces = []
+        self._spans = []
+        self._parse(buffer, start, end)
+        return self._spans
+
+    def _begin(self, buffer: memoryview, position: int, length: int) -> None:
+        if self._opcode != Opcode.CONTINUATION:
+            self._is_text = self._opcode == Opcode.TEXT
+        if not length and self._fin:
+            self.pieces.append(MessagePiece(position, position, self._is_text, True))
+
+    def _payload(self, buffer: memoryview, start: int, end: int) -> None:
+        super()._payload(buffer, start, end)
+        is_last = self._fin and not self._left
+        self.pieces.append(MessagePiece(start, end, self._is_text, is_last))

@@ -59,6 +59,16 @@ def response_headers_to_sender(
     return list(_with_via(_joined(headers.items(), without=_HOP_BY_HOP), via_host).items())
 
 
+def response_headers_to_relay(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Give the headers of a listener's response as a ``response`` message carries them.
+
+    A message has each name once: those that come several times are joined by ``", "``, under the
+    spelling of the first. The relay drops those that frame the body, so they are left out.
+    Sections 7.4, 7.6.
+    """
+    return _joined(headers, without=_HOP_BY_HOP)
+
+
 def token_of_websocket(
     headers: Sequence[tuple[str, str]], parameters: Mapping[str, str]
 ) -> str | None:

@@ -120,6 +120,26 @@ async def open_websocket(
     """Do the dialling side's handshake on an open stream. A deadline is the caller's.
 
     Raises:
+        HandshakeRefused: See `shake_hands`.
+        Unreachable: See `shake_hands`.
+    """
+    rest, subprotocol = await shake_hands(wire, url, headers=headers, subprotocols=subprotocols)
+    return WebSocketStream(wire, rest=rest, subprotocol=subprotocol, timing=timing or Timing())
+
+
+async def shake_hands(
+    wire: Wire,
+    url: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    subprotocols: Sequence[str] = (),
+) -> tuple[bytes, str | None]:
+    """Do the dialling side's handshake, whatever speaks on the WebSocket afterwards.
+
+    Returns:
+        What came behind the handshake's answer already, and the sub-protocol that was agreed on.
+
+    Raises:
         HandshakeRefused: The relay answered another status than 101; it carries status and reason.
         Unreachable: What came was no HTTP, or the connection ended.
     """
@@ -145,9 +165,7 @@ async def open_websocket(
         raise refusal
     protocol.receive_data(head)
     _check(wire, protocol)
-    return WebSocketStream(
-        wire, rest=reader.rest, subprotocol=protocol.subprotocol, timing=timing or Timing()
-    )
+    return reader.rest, protocol.subprotocol
 
 
 def _refusal(head: bytes) -> HandshakeRefused | None:
@@ -314,17 +332,21 @@ class WebSocketStream(Stream):
             self._send_close(1002, "protocol error")
             self._break(ConnectionLost(f"the relay broke the WebSocket protocol: {error}"))
             return
-        receiver = self._receiver
-        if receiver is not None:
-            if len(spans) > 1:
-                spans = _joined(buffer, spans)
-            for first, last in spans:
-                receiver.data(buffer, first, last)
+        if self._receiver is not None:
+            self._deliver(self._receiver, buffer, spans)
         for payload in self._frames.pings:
             self._answer_ping(payload)
         if self._frames.close is not None and not self._close_received:
             self._close_received = True
             self._peer_closed(self._frames.close)
+
+    def _deliver(
+        self, receiver: Receiver, buffer: memoryview, spans: list[tuple[int, int]]
+    ) -> None:
+        if len(spans) > 1:
+            spans = _joined(buffer, spans)
+        for first, last in spans:
+            receiver.data(buffer, first, last)
 
     def _answer_ping(self, payload: bytes) -> None:
         if self._close_sent:
