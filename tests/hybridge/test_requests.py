@@ -542,10 +542,14 @@ async def test_a_handler_that_throws_after_the_head_has_left_breaks_the_response
         await channel.say("request", **relay.request())
         visit = await relay.visit()
         await visit.command()
-        opcodes = []
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        opcodes: list[int] = []
+
+        async def listen() -> None:
             while True:
                 opcodes.append((await visit.frame()).opcode)
+
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await listen()
 
     assert CLOSE not in opcodes
 
