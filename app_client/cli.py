@@ -9,11 +9,11 @@ from typing import Literal
 import click
 
 from app_client.client import Client
-from app_client.forwarder import Forwarder
-from app_client.settings import ClientSources
+from app_client.local_port import LocalPort
+from app_client.settings import UDP_SCHEME, ClientSources
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import announce, run_command
-from hybridge.program.host_port import HOST_PORT, format_host_port
+from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.sdk_options import (
     check_ca,
@@ -47,11 +47,24 @@ Example:
 @connection_string_options("APP_CLIENT", claim="Send", is_repeatable=False)
 @click.option(
     "--listen",
-    type=HOST_PORT,
     metavar="HOST:PORT",
     envvar="APP_CLIENT_LISTEN",
     show_envvar=True,
     help="Local address; default: 127.0.0.1 and the target's port. Port 0 takes a free one.",
+)
+@click.option(
+    "--azbridge",
+    is_flag=True,
+    envvar="APP_CLIENT_AZBRIDGE",
+    show_envvar=True,
+    help="The other end speaks azbridge; --listen udp://HOST:PORT takes datagrams.",
+)
+@click.option(
+    "--port-name",
+    metavar="NAME",
+    envvar="APP_CLIENT_PORT_NAME",
+    show_envvar=True,
+    help="What to ask azbridge for; default: the local port's number, for UDP with U.",
 )
 @relay_options("APP_CLIENT")
 @click.pass_context
@@ -59,7 +72,9 @@ def forward(
     context: click.Context,
     /,
     *,
-    listen: tuple[str, int] | None,
+    listen: str | None,
+    azbridge: bool,
+    port_name: str | None,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     ready_file: Path | None,
@@ -70,7 +85,14 @@ def forward(
     """Open one local port that leads to one hybrid connection's target."""
     logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
     given = given_connection_strings(context)
-    sources = ClientSources(connection_strings=given, listen=listen, ca=ca, connect_to=connect_to)
+    sources = ClientSources(
+        connection_strings=given,
+        listen=listen,
+        azbridge=azbridge,
+        port_name=port_name,
+        ca=ca,
+        connect_to=connect_to,
+    )
     if len(given.texts) + len(given.files) > 1:
         raise click.UsageError("forward takes one connection string; use run for several", context)
     return _serve(sources, ready_file=ready_file, log_format=log_format)
@@ -121,13 +143,15 @@ def _serve(sources: ClientSources, *, ready_file: Path | None, log_format: LogFo
         extra={"event": "limits", "max_connections": max_connections},
     )
 
-    def tell(forwarder: Forwarder, address: tuple[str, int]) -> None:
+    def tell(local: LocalPort, address: tuple[str, int]) -> None:
         host, port = address
+        scheme = UDP_SCHEME if local.protocol == "udp" else ""
         announce(
             log_format,
-            f"{forwarder.name}: listening on {format_host_port(host, port)}",
+            f"{local.name}: listening on {scheme}{format_host_port(host, port)}",
             event="listening",
-            hybrid_connection=forwarder.name,
+            hybrid_connection=local.name,
+            protocol=local.protocol,
             host=host,
             port=port,
         )

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app_client.forwarder import Forwarder, Outside
+from app_client.local_port import LocalPort
 from app_client.settings import ClientSettings
+from app_client.udp_forwarder import UdpForwarder
 from hybridge.program.host_port import format_host_port
 from hybridge.program.lifetime import Lifetime
 from hybridge.program.ready_file import ReadyFile
+from hybridge.protocol.azbridge import Mode
 
 logger = logging.getLogger(__name__)
 
-Announce = Callable[[Forwarder, tuple[str, int]], None]
+Announce = Callable[[LocalPort, tuple[str, int]], None]
 """Is told each local address as it opens."""
 
 
@@ -44,10 +47,11 @@ class Client:
         self._announce = announce
         self._ready_file = ReadyFile(ready_file)
         each = max(1, max_connections // len(settings.forwards))
-        self.forwarders = [
-            Forwarder(forward, settings, max_connections=each, outside=outside or Outside())
-            for forward in settings.forwards
-        ]
+        self.forwarders: list[LocalPort] = []
+        for forward in settings.forwards:
+            kind = UdpForwarder if forward.mode is Mode.DATAGRAM else Forwarder
+            port = kind(forward, settings, max_connections=each, outside=outside or Outside())
+            self.forwarders.append(port)
 
     async def run(self, lifetime: Lifetime) -> None:
         """Serve until ``lifetime`` stops, then let running connections end for `drain_seconds`.
@@ -69,7 +73,7 @@ class Client:
             for each in self.forwarders:
                 each.close()
 
-    async def _serve(self, forwarder: Forwarder, stopping: asyncio.Event) -> None:
+    async def _serve(self, forwarder: LocalPort, stopping: asyncio.Event) -> None:
         address = await forwarder.open()
         if not _is_loopback(address[0]):
             logger.warning(
@@ -83,10 +87,15 @@ class Client:
         await forwarder.run(stopping)
 
     def _report(self) -> None:
-        found = [(each.name, each.address) for each in self.forwarders]
+        found = [(each, each.address) for each in self.forwarders]
         ready = [
-            {"hybrid_connection": name, "host": address[0], "port": address[1]}
-            for name, address in found
+            {
+                "hybrid_connection": each.name,
+                "protocol": each.protocol,
+                "host": address[0],
+                "port": address[1],
+            }
+            for each, address in found
             if address is not None
         ]
         if len(ready) == len(found):

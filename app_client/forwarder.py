@@ -8,14 +8,16 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+from app_client.azbridge import ask_for_port
 from app_client.port_lookup import Metadata, find_port
 from app_client.reset_watch import ResetWatch
 from app_client.settings import DEFAULT_LISTEN_HOST, ClientSettings, Forward
 from hybridge.management import runtime_information
 from hybridge.program.advice import advice
 from hybridge.program.carrying import carry
+from hybridge.protocol.azbridge import Mode, default_port_name
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import RelayError, Stopping, Unreachable
 from hybridge.sender import Sender
@@ -75,6 +77,8 @@ class Forwarder:
         max_connections: Connections beyond this wait in the kernel's backlog.
         outside: The relay.
     """
+
+    protocol: Literal["tcp", "udp"] = "tcp"
 
     def __init__(
         self,
@@ -162,7 +166,7 @@ class Forwarder:
         except RelayError as error:
             # At once, and before the log: the application shall see what a direct connection shows.
             local.abort()
-            self._log_refusal(error, labels)
+            log_refusal(error, labels)
         except Exception:
             logger.exception("error in a connection", extra={"event": "bug", **labels})
         finally:
@@ -183,7 +187,8 @@ class Forwarder:
         try:
             async with self._ending.grace(), asyncio.timeout(seconds) as deadline:
                 with ResetWatch(sock, lambda: deadline.reschedule(loop.time())) as watch:
-                    return await self._sender.connect(connection_id=connection_id)
+                    stream = await self._sender.connect(connection_id=connection_id)
+                    return await self._open_port(stream)
         except TimeoutError:
             if watch is not None and watch.was_reset:
                 raise LocalReset("the application gave up before the relay had answered") from None
@@ -192,14 +197,22 @@ class Forwarder:
                 hint="check the relay, and the agent's way to the target",
             ) from None
 
-    def _log_refusal(self, error: RelayError, labels: dict[str, object]) -> None:
-        logger.warning(
-            "refused: %s",
-            error,
-            extra={
-                "event": "connection_refused",
-                **labels,
-                "status": error.status,
-                "hint": advice(error, claim=Claim.SEND),
-            },
-        )
+    async def _open_port(self, stream: Stream) -> Stream:
+        if not self._forward.is_azbridge or self.address is None:
+            return stream
+        name = self._forward.port_name or default_port_name(self.address[1], Mode.STREAM)
+        return await ask_for_port(stream, name, Mode.STREAM)
+
+
+def log_refusal(error: RelayError, labels: dict[str, object]) -> None:
+    """Log why a connection did not come about, and what to do."""
+    logger.warning(
+        "refused: %s",
+        error,
+        extra={
+            "event": "connection_refused",
+            **labels,
+            "status": error.status,
+            "hint": advice(error, claim=Claim.SEND),
+        },
+    )

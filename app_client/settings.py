@@ -14,10 +14,14 @@ from hybridge.program.connection_strings import (
 )
 from hybridge.program.documents import load, validated
 from hybridge.program.host_port import format_host_port, parse_host_port
-from hybridge.program.timing_settings import Document, TimingSettings
+from hybridge.program.timing_settings import DATAGRAM_IDLE_SECONDS, Document, TimingSettings
+from hybridge.protocol.azbridge import Mode, check_port_name
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.transport.timing import Timing
+
+UDP_SCHEME = "udp://"
+"""Stands in front of a local address that takes datagrams."""
 
 DEFAULT_LISTEN_HOST = "127.0.0.1"
 """Where a port is opened that nobody placed: for programs of this machine only."""
@@ -32,6 +36,15 @@ class Forward:
 
     listen: tuple[str, int] | None = None
     """Local address; port 0 takes a free one. None: loopback, and the port in the metadata."""
+
+    mode: Mode = Mode.STREAM
+    """What the local port takes: TCP connections, or UDP datagrams with azbridge's preamble."""
+
+    is_azbridge: bool = False
+    """Whether the other end speaks azbridge's preamble."""
+
+    port_name: str | None = None
+    """The port to ask azbridge for. None: the local port's number, with ``U`` for UDP."""
 
     @property
     def namespace(self) -> str:
@@ -63,6 +76,9 @@ class ClientSettings:
     drain_seconds: float = 30.0
     """How long running connections may go on after SIGTERM."""
 
+    datagram_idle_seconds: float = DATAGRAM_IDLE_SECONDS
+    """How long datagrams may be silent before their connection is closed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSources:
@@ -72,7 +88,9 @@ class ClientSources:
     connection_strings: GivenConnectionStrings = field(default_factory=GivenConnectionStrings)
     """Given on the command line or in the environment; they take the place of the file's."""
 
-    listen: tuple[str, int] | None = None
+    listen: str | None = None
+    azbridge: bool = False
+    port_name: str | None = None
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
 
@@ -85,7 +103,13 @@ class ClientSources:
         document = self._document()
         if self.connection_strings:
             forwards = [
-                Forward(connection_string=given, listen=self.listen)
+                _forward(
+                    given,
+                    self.listen,
+                    is_azbridge=self.azbridge,
+                    port_name=self.port_name,
+                    names=("--listen", "--azbridge", "--port-name"),
+                )
                 for given in self.connection_strings.parse()
             ]
         else:
@@ -100,6 +124,7 @@ class ClientSources:
             connect_to=self.connect_to,
             timing=document.settings.timing,
             drain_seconds=document.settings.drain_seconds,
+            datagram_idle_seconds=document.settings.datagram_idle_seconds,
         )
 
     def _document(self) -> _ClientDocument:
@@ -116,13 +141,56 @@ class _Entry(Document):
 
     connection_string: str = Field(repr=False)
     listen: str | None = None
+    az_bridge: bool = False
+    port_name: str | None = None
 
     def forward(self, source: str) -> Forward:
-        parsed = parse_for_one(self.connection_string, source=f"{source}.ConnectionString")
-        listen = None
-        if self.listen is not None:
-            listen = parse_host_port(self.listen, setting=f"{source}.Listen")
-        return Forward(connection_string=parsed, listen=listen)
+        return _forward(
+            parse_for_one(self.connection_string, source=f"{source}.ConnectionString"),
+            self.listen,
+            is_azbridge=self.az_bridge,
+            port_name=self.port_name,
+            names=(f"{source}.Listen", f"{source}.AzBridge", f"{source}.PortName"),
+        )
+
+
+def _forward(
+    connection_string: ConnectionString,
+    listen: str | None,
+    *,
+    is_azbridge: bool,
+    port_name: str | None,
+    names: tuple[str, str, str],
+) -> Forward:
+    """Check what belongs together; ``names`` are the flags or keys of the last three."""
+    listen_name, azbridge_name, port_name_name = names
+    mode = Mode.STREAM
+    address = None
+    if listen is not None:
+        text = listen.strip().removeprefix(UDP_SCHEME)
+        if text != listen.strip():
+            mode = Mode.DATAGRAM
+        address = parse_host_port(text, setting=listen_name)
+    if port_name is not None:
+        check_port_name(port_name, setting=port_name_name)
+    if not is_azbridge:
+        if mode is Mode.DATAGRAM:
+            raise InvalidSetting(
+                listen_name,
+                "datagrams need azbridge's preamble at both ends",
+                hint=f"add {azbridge_name}, here and at the agent",
+            )
+        if port_name is not None:
+            raise InvalidSetting(
+                port_name_name, "only azbridge has port names", hint=f"add {azbridge_name}"
+            )
+    return Forward(
+        connection_string=connection_string,
+        listen=address,
+        mode=mode,
+        is_azbridge=is_azbridge,
+        port_name=port_name,
+    )
 
 
 class _ClientDocument(Document):
@@ -139,7 +207,7 @@ def _check_each(forwards: list[Forward]) -> None:
             "none is configured",
             hint="give a connection string, with APP_CLIENT_CONNECTION_STRING or in a file",
         )
-    seen: dict[tuple[str, int], Forward] = {}
+    seen: dict[tuple[Mode, tuple[str, int]], Forward] = {}
     for forward in forwards:
         if forward.listen is None:
             if forward.connection_string.is_anonymous:
@@ -151,7 +219,7 @@ def _check_each(forwards: list[Forward]) -> None:
             continue
         if forward.listen[1] == 0:
             continue
-        other = seen.setdefault(forward.listen, forward)
+        other = seen.setdefault((forward.mode, forward.listen), forward)
         if other is not forward:
             raise InvalidSetting(
                 f"hybrid connection {forward.name!r}",

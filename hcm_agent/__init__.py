@@ -5,6 +5,7 @@
 - `agent`: every hybrid connection in a task of its own; drain and reload
 - `hybrid_connection`: one hybrid connection: its listener, and a task per accepted connection
 - `target`: one accepted connection, joined to one TCP target
+- `port_names`, `azbridge`: the same for senders that speak azbridge's preamble, TCP and UDP
 - `target_lookup`: the target that the relay's metadata names
 - `status`: how each hybrid connection fares
 """

@@ -11,8 +11,7 @@ import click
 from hcm_agent.agent import Agent
 from hcm_agent.settings import AgentSources
 from hybridge.program import lifetime, logs
-from hybridge.program.command_line import run_command
-from hybridge.program.host_port import TARGET
+from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.sdk_options import (
     check_ca,
@@ -48,11 +47,20 @@ Example:
 @connection_string_options("HCM", claim="Listen")
 @click.option(
     "--target",
-    type=TARGET,
+    "targets",
+    type=OnePerLine(),
+    multiple=True,
     metavar="HOST:PORT",
     envvar="HCM_TARGET",
     show_envvar=True,
     help="What accepted connections are joined to; default: what the relay's metadata names.",
+)
+@click.option(
+    "--azbridge",
+    is_flag=True,
+    envvar="HCM_AZBRIDGE",
+    show_envvar=True,
+    help="Senders speak azbridge: --target [NAME/][udp://]HOST:PORT, may be repeated.",
 )
 @relay_options("HCM")
 @click.pass_context
@@ -61,7 +69,8 @@ def run(
     /,
     *,
     config: Path | None,
-    target: tuple[str, int] | None,
+    targets: tuple[str, ...],
+    azbridge: bool,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     ready_file: Path | None,
@@ -77,7 +86,8 @@ def run(
     sources = AgentSources(
         config=config,
         connection_strings=given_connection_strings(context),
-        target=target,
+        targets=targets,
+        azbridge=azbridge,
         ca=ca,
         connect_to=connect_to,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from hcm_agent import azbridge
 from hcm_agent.settings import HybridConnectionSettings, Target
 from hcm_agent.status import Status
 from hcm_agent.target import (
@@ -171,7 +172,7 @@ class HybridConnection:
             listener.on_change = lambda: self._listener_changed(listener)
             async with asyncio.TaskGroup() as tasks:
                 helpers = [tasks.create_task(self._close_when_retired(listener), name="retire")]
-                if self.settings.target is None:
+                if self.settings.target is None and not self.settings.azbridge:
                     helpers.append(tasks.create_task(self._lookup.run(), name="target lookup"))
                 async for sender in listener:
                     self._take(sender, tasks)
@@ -222,6 +223,9 @@ class HybridConnection:
             logger.exception("error in a connection", extra={"event": "bug", **labels})
 
     async def _join(self, sender: WaitingSender) -> None:
+        if self.settings.azbridge:
+            await self._join_port(sender)
+            return
         labels = self.status.labels
         try:
             async with self._ending.grace(DIAL_SECONDS):
@@ -238,6 +242,23 @@ class HybridConnection:
                 timeout_seconds=self.settings.target_timeout_seconds,
                 dial=self._outside.dial,
                 labels=labels,
+                ending=self._ending,
+            )
+        finally:
+            self.status.open_connections -= 1
+
+    async def _join_port(self, sender: WaitingSender) -> None:
+        settings = self.settings
+        self.status.open_connections += 1
+        try:
+            await azbridge.serve(
+                sender,
+                settings.azbridge,
+                preamble_seconds=settings.timing.open_timeout_seconds,
+                timeout_seconds=settings.target_timeout_seconds,
+                idle_seconds=settings.datagram_idle_seconds,
+                dial=self._outside.dial,
+                labels=self.status.labels,
                 ending=self._ending,
             )
         finally:

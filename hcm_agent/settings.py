@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from hcm_agent.port_names import NamedTarget, check_ports, parse_target
 from hybridge.program.connection_strings import (
     GivenConnectionStrings,
     parse_for_one,
@@ -14,7 +15,12 @@ from hybridge.program.connection_strings import (
 )
 from hybridge.program.documents import load, validated
 from hybridge.program.host_port import format_host_port, parse_host_port
-from hybridge.program.timing_settings import Document, Seconds, TimingSettings
+from hybridge.program.timing_settings import (
+    DATAGRAM_IDLE_SECONDS,
+    Document,
+    Seconds,
+    TimingSettings,
+)
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.transport.timing import Timing
@@ -41,6 +47,9 @@ class HybridConnectionSettings:
     target: Target | None = None
     """Where accepted connections go. None: the relay's metadata says."""
 
+    azbridge: tuple[NamedTarget, ...] = ()
+    """Where senders that speak azbridge's preamble go, instead of `target`; empty: they are raw."""
+
     ca: Path | None = None
     """Certificates to trust besides the system's."""
 
@@ -52,6 +61,9 @@ class HybridConnectionSettings:
 
     target_timeout_seconds: float = 10.0
     """How long the target may take to answer before the sender is refused with 504."""
+
+    datagram_idle_seconds: float = DATAGRAM_IDLE_SECONDS
+    """How long datagrams may be silent before their connection is closed."""
 
     @property
     def namespace(self) -> str:
@@ -83,7 +95,8 @@ class AgentSources:
     connection_strings: GivenConnectionStrings = field(default_factory=GivenConnectionStrings)
     """Given on the command line or in the environment; they take the place of the file's."""
 
-    target: tuple[str, int] | None = None
+    targets: tuple[str, ...] = ()
+    azbridge: bool = False
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
 
@@ -97,34 +110,56 @@ class AgentSources:
         common = document.settings
 
         def settings(
-            connection_string: ConnectionString, target: Target | None
+            connection_string: ConnectionString, to: _Destination = _NOT_SAID
         ) -> HybridConnectionSettings:
             return HybridConnectionSettings(
                 connection_string=connection_string,
-                target=target,
+                target=to.target,
+                azbridge=to.azbridge,
                 ca=self.ca,
                 connect_to=self.connect_to,
                 timing=common.timing,
                 target_timeout_seconds=common.target_timeout_seconds,
+                datagram_idle_seconds=common.datagram_idle_seconds,
             )
 
         if self.connection_strings:
-            found = [settings(given, None) for given in self.connection_strings.parse()]
+            found = [settings(given) for given in self.connection_strings.parse()]
         else:
             found = [
-                settings(entry.parse(source), entry.parse_target(source))
+                settings(entry.parse(source), entry.destination(source))
                 for source, entry in self._entries(document)
             ]
         _check_each(found)
-        if self.target is not None:
+        given = self._given_destination()
+        if given is not _NOT_SAID:
             if len(found) > 1:
                 raise InvalidSetting(
                     "--target",
                     f"one target does not fit {len(found)} hybrid connections",
                     hint="give each its own Target in a file, with --config",
                 )
-            found = [settings(found[0].connection_string, Target(*self.target))]
+            found = [settings(found[0].connection_string, given)]
         return AgentSettings(hybrid_connections=tuple(found), drain_seconds=common.drain_seconds)
+
+    def _given_destination(self) -> _Destination:
+        if self.azbridge:
+            ports = [parse_target(text, setting="--target") for text in self.targets]
+            if not ports:
+                raise InvalidSetting(
+                    "--azbridge", "has no target", hint="give --target [NAME/][udp://]HOST:PORT"
+                )
+            return _Destination(azbridge=check_ports(ports, setting="--target"))
+        if len(self.targets) > 1:
+            raise InvalidSetting(
+                "--target",
+                f"{len(self.targets)} are given, and a sender can choose only with --azbridge",
+                hint="give one, or --azbridge and a name for each",
+            )
+        for text in self.targets:
+            host_port = parse_host_port(text, setting="--target", lowest_port=1)
+            return _Destination(target=Target(*host_port))
+        return _NOT_SAID
 
     def _document(self) -> _AgentDocument:
         if self.config is None:
@@ -141,20 +176,44 @@ class AgentSources:
         ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Destination:
+    """Where the connections of one hybrid connection go."""
+
+    target: Target | None = None
+    azbridge: tuple[NamedTarget, ...] = ()
+
+
+_NOT_SAID = _Destination()
+
+
 class _Entry(Document):
     """One member of ``HybridConnections``."""
 
     connection_string: str = Field(repr=False)
     target: str | None = None
+    az_bridge: dict[str, str] | None = None
 
     def parse(self, source: str) -> ConnectionString:
         return parse_for_one(self.connection_string, source=f"{source}.ConnectionString")
 
-    def parse_target(self, source: str) -> Target | None:
+    def destination(self, source: str) -> _Destination:
+        if self.az_bridge is not None:
+            setting = f"{source}.AzBridge"
+            if self.target is not None:
+                raise InvalidSetting(
+                    setting, "stands beside Target", hint="keep one: AzBridge names its own targets"
+                )
+            ports = [
+                parse_target(text, setting=f"{setting}.{name}", port_name=name)
+                for name, text in self.az_bridge.items()
+            ]
+            return _Destination(azbridge=check_ports(ports, setting=setting))
         if self.target is None:
-            return None
+            return _NOT_SAID
         setting = f"{source}.Target"
-        return Target(*parse_host_port(self.target, setting=setting, lowest_port=1))
+        host_port = parse_host_port(self.target, setting=setting, lowest_port=1)
+        return _Destination(target=Target(*host_port))
 
 
 class _Settings(TimingSettings):

@@ -45,7 +45,7 @@ class Status:
         self.state = State.DISCONNECTED
         self.since = clock()
         self.last_error: RelayError | None = None
-        self.target = str(settings.target or "")
+        self.target = str(settings.target or ", ".join(map(str, settings.azbridge)))
         self.open_connections = 0
 
     @property

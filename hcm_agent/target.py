@@ -127,7 +127,7 @@ async def _dial_beside_prepare(
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(prepare(), name=f"prepare {sender.id}")
-            far = await _dial(target, timeout_seconds, dial)
+            far = await dial_target(target, timeout_seconds, dial)
     except BaseException:
         if isinstance(far, Stream):
             far.abort()
@@ -137,7 +137,7 @@ async def _dial_beside_prepare(
     return far
 
 
-async def _dial(target: Target, timeout_seconds: float, dial: Dial) -> Stream | RelayError:
+async def dial_target(target: Target, timeout_seconds: float, dial: Dial) -> Stream | RelayError:
     """Give the stream, or the error as a value: it must not cut the preparation short."""
     try:
         async with asyncio.timeout(timeout_seconds):

@@ -10,6 +10,9 @@ from hybridge.transport.timing import Timing
 
 _DEFAULT = Timing()
 
+DATAGRAM_IDLE_SECONDS = 240.0
+"""How long a conversation of datagrams may be silent, as azbridge has it (section 10.3)."""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A duration that must be positive."""
 
@@ -40,6 +43,7 @@ class TimingSettings(Document):
     pong_timeout_seconds: Seconds = _DEFAULT.pong_timeout_seconds
     stalled_peer_timeout_seconds: Seconds = _DEFAULT.stalled_peer_timeout_seconds
     close_timeout_seconds: Seconds = _DEFAULT.close_timeout_seconds
+    datagram_idle_seconds: Seconds = DATAGRAM_IDLE_SECONDS
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
 
     @property

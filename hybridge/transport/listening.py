@@ -1,4 +1,4 @@
-"""Open listening sockets: all addresses of a host on one port, or an error that says why not."""
+"""Open local sockets: all addresses of a host on one port, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class AddressUnusable(RelayError):
     """Nothing can listen there: in use, not allowed, or no address of this machine."""
 
 
-def open_sockets(host: str, port: int, *, flag: str) -> list[socket.socket]:
+def open_sockets(
+    host: str, port: int, *, flag: str, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> list[socket.socket]:
     """Listen on a host's addresses, all on the same port.
 
     Args:
@@ -34,9 +36,10 @@ def open_sockets(host: str, port: int, *, flag: str) -> list[socket.socket]:
             name of this machine. ``0.0.0.0`` is all of IPv4, ``::`` all of IPv6.
         port: 0 takes a free one.
         flag: What the port is set by, for the error: ``--port``.
+        kind: TCP, or UDP with `socket.SOCK_DGRAM`.
 
     Returns:
-        Non-blocking sockets that listen already; the caller closes them.
+        Non-blocking sockets that listen already (UDP: are bound); the caller closes them.
 
     Raises:
         AddressUnusable: The port is in use, or the address cannot be bound.
@@ -45,7 +48,7 @@ def open_sockets(host: str, port: int, *, flag: str) -> list[socket.socket]:
     addresses = _addresses(host)
     for _ in range(MAX_PORT_TRIES):
         try:
-            return _open_all(addresses, port, is_localhost=host.lower() == LOCALHOST)
+            return _open_all(addresses, port, kind=kind, is_localhost=host.lower() == LOCALHOST)
         except _Failed as failed:
             if port == 0 and failed.number == errno.EADDRINUSE:
                 continue  # Free on one loopback, in use on the other: try another.
@@ -81,12 +84,14 @@ def _addresses(host: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _open_all(addresses: tuple[str, ...], port: int, *, is_localhost: bool) -> list[socket.socket]:
+def _open_all(
+    addresses: tuple[str, ...], port: int, *, kind: socket.SocketKind, is_localhost: bool
+) -> list[socket.socket]:
     with ExitStack() as opened:
         sockets: list[socket.socket] = []
         for address in addresses:
             try:
-                sock = _open(address, port)
+                sock = _open(address, port, kind)
             except OSError as error:
                 if is_localhost and sockets and error.errno in _NO_IPV6:
                     continue
@@ -98,20 +103,22 @@ def _open_all(addresses: tuple[str, ...], port: int, *, is_localhost: bool) -> l
         return sockets
 
 
-def _open(address: str, port: int) -> socket.socket:
+def _open(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
         # A port whose last connections are still in TIME_WAIT is free. On Windows the same option
-        # would let another program take the port too.
+        # would let another program take the port too, and with UDP everywhere.
         option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
-        sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        if kind == socket.SOCK_STREAM or option != socket.SO_REUSEADDR:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
-        # Not left to whoever takes the connections: only now is it known that the port is ours.
-        sock.listen(BACKLOG)
+        if kind == socket.SOCK_STREAM:
+            # Not left to whoever takes the connections: only now is it known that the port is ours.
+            sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

@@ -41,6 +41,10 @@ from hybridge.transport.timing import Timing
 FRAME_PAYLOAD_BYTES = 65_528
 """Most payload of a frame that we send: with its header of 8 bytes it fills four TLS records."""
 
+MAX_WHOLE_WRITE_BYTES = 65_529
+"""Longest write that leaves as one message: the longest UDP datagram there is, over IPv6, and the
+two bytes of its length (section 10.3) must not be divided."""
+
 MAX_RESPONSE_HEAD_BYTES = 32_768
 """Longest head of a handshake response."""
 
@@ -259,10 +263,16 @@ class WebSocketStream(Stream):
         return self._wire.is_blocked
 
     def write(self, buffer: memoryview, start: int, end: int) -> None:
-        """Send ``buffer[start:end]`` as binary messages of at most `FRAME_PAYLOAD_BYTES`."""
+        """Send ``buffer[start:end]`` as one binary message.
+
+        More than `MAX_WHOLE_WRITE_BYTES` becomes messages of at most `FRAME_PAYLOAD_BYTES`.
+        """
         if self._close_sent:
             return
         wire = self._wire
+        if 0 < end - start <= MAX_WHOLE_WRITE_BYTES:
+            wire.send_now(mask_frame(buffer, start, end, mask_key=secrets.token_bytes(4)))
+            return
         while start < end:
             stop = min(end, start + FRAME_PAYLOAD_BYTES)
             wire.send_now(mask_frame(buffer, start, stop, mask_key=secrets.token_bytes(4)))

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from app_client.client import Client
-from app_client.forwarder import Connecting, Forwarder, Outside
+from app_client.forwarder import Connecting, Outside
+from app_client.local_port import LocalPort
 from app_client.port_lookup import Metadata
 from app_client.settings import ClientSettings, Forward
 from hybridge.program.lifetime import Lifetime
@@ -115,7 +116,7 @@ async def running(
     lifetime = Lifetime()
     addresses: asyncio.Queue[tuple[str, tuple[str, int]]] = asyncio.Queue()
 
-    def announce(forwarder: Forwarder, address: tuple[str, int]) -> None:
+    def announce(forwarder: LocalPort, address: tuple[str, int]) -> None:
         addresses.put_nowait((forwarder.name, address))
 
     client = Client(

@@ -68,7 +68,7 @@ def test_connection_strings_from_outside_take_the_place_of_those_in_the_file(
 
 
 def test_the_flag_listen_places_the_port() -> None:
-    sources = ClientSources(connection_strings=given(ORDERS), listen=("127.0.0.2", 9))
+    sources = ClientSources(connection_strings=given(ORDERS), listen="127.0.0.2:9")
 
     assert sources.load().forwards[0].listen == ("127.0.0.2", 9)
 

@@ -100,7 +100,7 @@ def shorten_graces(monkeypatch: pytest.MonkeyPatch, *, dial: float, answer: floa
 def settings_for(*names: str, target: str | None = "db:5432", drain: float = 30) -> AgentSettings:
     sources = AgentSources(
         connection_strings=GivenConnectionStrings(texts=tuple(connection_string(n) for n in names)),
-        target=("db", 5432) if target and len(names) == 1 else None,
+        targets=("db:5432",) if target and len(names) == 1 else (),
     )
     found = sources.load().hybrid_connections
     return AgentSettings(hybrid_connections=found, drain_seconds=drain)

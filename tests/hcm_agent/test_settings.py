@@ -93,7 +93,7 @@ def test_the_flag_target_wins_over_the_file(tmp_path: Path) -> None:
         {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "db:5432"}]},
     )
 
-    settings = AgentSources(config=path, target=("other", 99)).load()
+    settings = AgentSources(config=path, targets=("other:99",)).load()
 
     assert settings.hybrid_connections[0].target == Target("other", 99)
 
@@ -124,7 +124,7 @@ def test_timings_come_from_the_file(tmp_path: Path) -> None:
 
 
 def test_one_target_does_not_fit_several_connection_strings() -> None:
-    sources = AgentSources(connection_strings=given(ORDERS, BILLS), target=("db", 5432))
+    sources = AgentSources(connection_strings=given(ORDERS, BILLS), targets=("db:5432",))
 
     with pytest.raises(InvalidSetting, match="--target: one target does not fit 2") as caught:
         sources.load()

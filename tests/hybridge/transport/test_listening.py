@@ -33,10 +33,10 @@ def test_without_ipv6_localhost_is_one_loopback(
 ) -> None:
     real = listening._open
 
-    def without_ipv6(address: str, port: int) -> socket.socket:
+    def without_ipv6(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         if ":" in address:
             raise OSError(99, "Cannot assign requested address")
-        return real(address, port)
+        return real(address, port, kind)
 
     monkeypatch.setattr(listening, "_open", without_ipv6)
     opened += open_sockets("localhost", 0, flag="--port")
@@ -50,11 +50,11 @@ def test_a_free_port_must_be_free_on_both_loopbacks(
     real = listening._open
     refused: list[int] = []
 
-    def once_in_use(address: str, port: int) -> socket.socket:
+    def once_in_use(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         if ":" in address and len(refused) < 3:
             refused.append(port)
             raise OSError(98, "Address already in use")
-        return real(address, port)
+        return real(address, port, kind)
 
     monkeypatch.setattr(listening, "_open", once_in_use)
     opened += open_sockets("localhost", 0, flag="--port")
@@ -99,7 +99,7 @@ def test_a_name_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_port_that_is_not_allowed_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(address: str, port: int) -> socket.socket:
+    def refuse(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(listening, "_open", refuse)
