@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
 def cli() -> None:
-    """Open local TCP ports that lead to targets behind Azure Relay hybrid connections."""
+    """Open local ports that lead to targets behind Azure Relay hybrid connections."""
 
 
 @cli.command(

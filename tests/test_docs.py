@@ -225,6 +225,7 @@ def test_every_setting_of_agent_and_client_is_described_with_its_default() -> No
     expected = {
         **{pascal_case(each.name): each.default for each in dataclasses.fields(Timing)},
         "DrainSeconds": AgentSettings(hybrid_connections=()).drain_seconds,
+        "DatagramIdleSeconds": ClientSettings(forwards=()).datagram_idle_seconds,
         "TargetTimeoutSeconds": next(
             each.default
             for each in dataclasses.fields(HybridConnectionSettings)

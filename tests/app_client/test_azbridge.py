@@ -188,7 +188,7 @@ async def test_any_other_answer_resets_the_application_and_ends_the_connection_i
                 with pytest.raises(ConnectionLost, match="reset"):
                     await application.receive()
 
-    (record,) = caplog.records
+    (record,) = (each for each in caplog.records if each.name.startswith("app_client"))
     assert record.__dict__["event"] == "connection_refused"
     assert reason in record.getMessage()
     assert record.__dict__["hint"]

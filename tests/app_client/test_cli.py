@@ -16,7 +16,15 @@ ORDERS = connection_string("orders")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONFIG", "CONNECTION_STRING", "CONNECTION_STRING_FILE", "LISTEN", "CA"):
+    for name in (
+        "CONFIG",
+        "CONNECTION_STRING",
+        "CONNECTION_STRING_FILE",
+        "LISTEN",
+        "AZBRIDGE",
+        "PORT_NAME",
+        "CA",
+    ):
         monkeypatch.delenv(f"APP_CLIENT_{name}", raising=False)
 
 
@@ -35,6 +43,22 @@ def app_client(*args: str) -> int:
             "forward takes one connection string",
         ),
         (("forward", "--connection-string", ORDERS, "--listen", "5432"), "--listen: '5432'"),
+        (
+            ("forward", "--connection-string", ORDERS, "--listen", "udp://127.0.0.1:161"),
+            "--listen: datagrams need azbridge's preamble",
+        ),
+        (
+            ("forward", "--connection-string", ORDERS, "--azbridge", "--listen", "udp://161"),
+            "--listen: '161' has no port",
+        ),
+        (
+            ("forward", "--connection-string", ORDERS, "--port-name", "test"),
+            "--port-name: only azbridge has port names",
+        ),
+        (
+            ("forward", "--connection-string", ORDERS, "--azbridge", "--port-name", "ü" * 128),
+            "--port-name: the port name has 256 bytes, and at most 255 can be sent",
+        ),
         (("forward", "--connection-string", ORDERS, "--ca", "/nowhere/ca.pem"), "--ca: "),
         (("run", "--config", "/nowhere/c.json"), "/nowhere/c.json: no such file"),
         (("run", "--listen", "127.0.0.1:1"), "No such option"),

@@ -10,6 +10,7 @@ import pytest
 
 from app_client.settings import ClientSources
 from hybridge.program.connection_strings import GivenConnectionStrings
+from hybridge.protocol.azbridge import Mode
 from hybridge.protocol.errors import InvalidSetting
 from tests.support.agent_ends import KEY, connection_string
 
@@ -73,6 +74,20 @@ def test_the_flag_listen_places_the_port() -> None:
     assert sources.load().forwards[0].listen == ("127.0.0.2", 9)
 
 
+def test_a_file_may_ask_azbridge_for_a_port_and_listen_for_datagrams(tmp_path: Path) -> None:
+    tcp = {"ConnectionString": ORDERS, "Listen": "127.0.0.1:161", "AzBridge": True}
+    udp = {**tcp, "Listen": "udp://127.0.0.1:161", "PortName": "snmp"}
+    document = {"HybridConnections": [tcp, udp], "Settings": {"DatagramIdleSeconds": 60}}
+
+    settings = from_file(tmp_path / "client.json", document).load()
+
+    first, second = settings.forwards
+    assert (first.is_azbridge, first.mode, first.port_name) == (True, Mode.STREAM, None)
+    assert (second.is_azbridge, second.mode, second.port_name) == (True, Mode.DATAGRAM, "snmp")
+    assert first.listen == second.listen == ("127.0.0.1", 161)
+    assert settings.datagram_idle_seconds == 60
+
+
 @pytest.mark.parametrize(
     ("document", "message", "hint"),
     [
@@ -107,6 +122,16 @@ def test_the_flag_listen_places_the_port() -> None:
             },
             "'bills': listens on 127.0.0.1:5432, and so does 'orders'",
             "of its own",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "udp://[::1]:161"}]},
+            r"\[0\].Listen: datagrams need azbridge's preamble at both ends",
+            "AzBridge",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "PortName": "test"}]},
+            r"\[0\].PortName: only azbridge has port names",
+            "AzBridge",
         ),
         (
             {"HybridConnections": [{"ConnectionString": ANONYMOUS}]},

@@ -16,7 +16,14 @@ ORDERS = connection_string("orders")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONFIG", "CONNECTION_STRING", "CONNECTION_STRING_FILE", "TARGET", "CA"):
+    for name in (
+        "CONFIG",
+        "CONNECTION_STRING",
+        "CONNECTION_STRING_FILE",
+        "TARGET",
+        "AZBRIDGE",
+        "CA",
+    ):
         monkeypatch.delenv(f"HCM_{name}", raising=False)
 
 
@@ -39,6 +46,19 @@ def hcm(*args: str) -> int:
         ),
         (("--connection-string", ORDERS, "--target", "db"), "--target: 'db' has no port"),
         (("--connection-string", ORDERS, "--target", "db:0"), "--target: port 0"),
+        (
+            ("--connection-string", ORDERS, "--target", "a:1", "--target", "b:2"),
+            "--target: 2 are given, and a sender can choose only with --azbridge",
+        ),
+        (("--connection-string", ORDERS, "--azbridge"), "--azbridge: has no target"),
+        (
+            ("--connection-string", ORDERS, "--azbridge", "--target", f"{'x' * 256}/db:5432"),
+            "--target: the port name has 256 bytes",
+        ),
+        (
+            ("--connection-string", ORDERS, "--azbridge", "--target", "a/d:1", "--target", "a/d:2"),
+            "--target: two targets have the port name 'a'",
+        ),
         (("--connection-string", ORDERS, "--ca", "/nowhere/ca.pem"), "--ca: /nowhere/ca.pem"),
         (("--connection-string", ORDERS, "--connect-to", "host"), "--connect-to: "),
         (("--connection-string-file", "/nowhere/f"), "/nowhere/f: cannot be read"),
