@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -201,3 +202,44 @@ async def joined(
     near = await listener.accept()
     check_101(await sender.answer(), offered=offered)
     return WebSocketStream(sender), near
+
+
+# --- relayed HTTP --------------------------------------------------------------------------------
+
+
+def text(command: object) -> bytes:
+    """A command as a frame."""
+    return frame(TEXT, to_json(command))
+
+
+def response_to(
+    request: Mapping[str, object], status: int = 200, *, has_body: bool, **fields: object
+) -> dict[str, object]:
+    """A ``response`` as the library writes it: a member that is null is left out."""
+    response = {"requestId": request["id"], "statusCode": status, "body": has_body, **fields}
+    return {"response": response}
+
+
+async def answer(
+    listener: DotnetListener,
+    request: Mapping[str, object],
+    status: int = 200,
+    *,
+    body: bytes = b"",
+    **fields: object,
+) -> None:
+    """A handler that is done within 2 s and has at most 64 KiB: JSON, and one binary message."""
+    await listener.control.send(
+        text(response_to(request, status, has_body=bool(body), **fields))
+        + (frame(BINARY, body) if body else b"")
+    )
+
+
+async def answer_by_rendezvous(
+    peer: RawPeer, request: Mapping[str, object], *parts: bytes, status: int = 200
+) -> None:
+    """More than 64 KiB, or the 2 s timer: fragments, an empty FIN frame, Close NormalClosure."""
+    await peer.send(text(response_to(request, status, has_body=True)))
+    for number, part in enumerate(parts):
+        await peer.send(frame(0 if number else BINARY, part, fin=False))
+    await peer.send(frame(0, b"", fin=True) + close_frame(1000, "NormalClosure"))

@@ -39,7 +39,7 @@ def node_environment(relay: InteropRelay, path: str) -> dict[str, str]:
         "NODE_PATH": str(NODE_FOLDER / "node_modules"),
         "NODE_OPTIONS": f"--require={HERE / 'node' / 'names.js'} --no-deprecation",
         "NODE_EXTRA_CA_CERTS": str(relay.ca),
-        "HYBRIDGE_ADDRESS": "127.0.0.1",
+        "RELAY_ADDRESS": "127.0.0.1",
         "SB_HC_NAMESPACE": HOST,
         "SB_HC_PATH": path,
         "SB_HC_KEYRULE": RULE,

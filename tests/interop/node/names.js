@@ -1,11 +1,11 @@
-// Leads every *.servicebus.windows.net to HYBRIDGE_ADDRESS, in this process alone: no /etc/hosts.
-// NODE_OPTIONS="--require /path/to/names.js" HYBRIDGE_ADDRESS=127.0.0.1 NODE_EXTRA_CA_CERTS=ca.pem node app.js
+// Leads every *.servicebus.windows.net to RELAY_ADDRESS, in this process alone: no /etc/hosts.
+// NODE_OPTIONS="--require /path/to/names.js" RELAY_ADDRESS=127.0.0.1 NODE_EXTRA_CA_CERTS=ca.pem node app.js
 'use strict';
 
 const dns = require('dns');
 const net = require('net');
 
-const address = process.env.HYBRIDGE_ADDRESS || '127.0.0.1';
+const address = process.env.RELAY_ADDRESS || '127.0.0.1';
 const lookup = dns.lookup;
 
 dns.lookup = function (name, options, callback) {
