@@ -144,6 +144,10 @@ class BodyTooLarge(RelayError):
     status = 413
 
 
+class ApplicationFailed(RelayError):
+    """An application that is served said that it cannot start."""
+
+
 # --- The network ---------------------------------------------------------------------------------
 
 
