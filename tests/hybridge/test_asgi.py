@@ -243,10 +243,12 @@ async def test_running_requests_are_finished_and_the_application_hears_of_its_en
 
 
 async def test_an_application_that_cannot_start_is_not_served() -> None:
+    def connect_to_database() -> None:
+        raise ValueError("no database")
+
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        if app is not None:
-            raise ValueError("no database")
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        connect_to_database()
         yield
 
     with pytest.raises(ApplicationFailed, match="no database"):
