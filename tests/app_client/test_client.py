@@ -519,7 +519,7 @@ async def test_the_ready_file_exists_while_all_ports_are_open(tmp_path: Path) ->
 async def test_at_the_end_a_dial_in_flight_is_given_up_at_once() -> None:
     relay = Relay()
     relay.may_answer.clear()
-    async with asyncio.timeout(10), running(relay, to("orders")) as client:
+    async with asyncio.timeout(30), running(relay, to("orders")) as client:
         local = await dial(client)
         await relay.asked.acquire()
         client.lifetime.stop()

@@ -82,7 +82,7 @@ def test_the_end_of_the_block_ends_what_the_process_started_too() -> None:
             timeout_seconds=20,
         )
 
-    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == grandchild], timeout=10)
+    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == grandchild], timeout=30)
     assert child.exit_code is not None
     assert child.exit_code < 0
     assert not psutil.pid_exists(grandchild) or (
@@ -104,7 +104,7 @@ def test_a_process_that_ignores_the_request_to_end_is_killed(
         asked_at = time.monotonic()
 
     assert child.exit_code == -9
-    assert time.monotonic() - asked_at < 10
+    assert time.monotonic() - asked_at < 30
 
 
 def test_more_output_than_is_kept_does_not_block_the_process() -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.chain import Chain, receive_to_end, reset
+from tests.support.chain import DEADLINE_SECONDS, Chain, receive_to_end, reset
 from tests.support.mending import MendingChain
 
 SEED = 20_260
@@ -21,8 +21,9 @@ COUNTS = [int(2 ** random.Random(SEED + turn).uniform(0, 21)) for turn in range(
 
 DATA = random.Random(SEED).randbytes(max(COUNTS))  # noqa: S311 - no secret
 
-NOTICED_SECONDS = 1.0
-"""How long after a program was killed the other end may still seem alive."""
+NOTICED_SECONDS = 5.0
+"""How long after a program was killed the other end may still seem alive on a busy machine: far
+less than the pings would take, which are for machines that vanish."""
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def send_without_end(sock: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("program", ["relay", "agent", "client"])
-def test_a_program_that_is_killed_breaks_every_connection_within_a_second(
+def test_a_program_that_is_killed_breaks_every_connection_at_once(
     mending: MendingChain, program: str
 ) -> None:
     chain = mending.mend()
@@ -133,7 +134,7 @@ def test_a_program_that_is_killed_breaks_every_connection_within_a_second(
             sock.close()
         for each in sending:
             each.result()
-        code = victim.wait(timeout_seconds=5)
+        code = victim.wait(timeout_seconds=DEADLINE_SECONDS)
 
     assert ends == [True] * len(watched)
     assert seconds < NOTICED_SECONDS

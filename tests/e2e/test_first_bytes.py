@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import asyncpg  # type: ignore[import-untyped] # it has no stubs
@@ -20,6 +20,8 @@ COPY_ROW = "x" * 80
 
 SLEEP_SECONDS = 60
 """What a cancelled query would take."""
+
+SLEEPERS = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -109,15 +111,21 @@ def test_two_clients_work_side_by_side(dsn: str) -> None:
     assert [row[1:] for row in found if row] == [(True, False), (False, True)]
 
 
-def test_a_query_is_cancelled(dsn: str) -> None:
+def test_a_query_is_cancelled(dsn: str, server: PostgresServer) -> None:
     # PostgreSQL is told on a connection of its own, which goes through the relay as well.
-    with closing(psycopg.connect(dsn, autocommit=True)) as connection:
-        asked = threading.Timer(0.1, connection.cancel_safe)
-        asked.start()
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute(f"select pg_sleep({SLEEP_SECONDS})")
-        asked.join()
+    with (
+        closing(psycopg.connect(dsn, autocommit=True)) as connection,
+        psycopg.connect(server.dsn, autocommit=True) as direct,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sleeping = pool.submit(connection.execute, f"select pg_sleep({SLEEP_SECONDS})")
+        while direct.execute(SLEEPERS).fetchone() != (1,):
+            pass
 
+        connection.cancel_safe()
+
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            sleeping.result()
         assert connection.execute("select 1").fetchone() == (1,)
 
 
@@ -138,7 +146,7 @@ async def test_asyncpg_reads_copies_and_cancels(dsn: str) -> None:
                 await connection.execute(f"select pg_sleep({SLEEP_SECONDS})", timeout=0.1)
             assert await connection.fetchval("select 1") == 1
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=DEADLINE_SECONDS)
 
 
 async def test_ten_clients_at_once_each_get_their_own_rows(dsn: str) -> None:
@@ -150,7 +158,7 @@ async def test_ten_clients_at_once_each_get_their_own_rows(dsn: str) -> None:
             )
             return found
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=DEADLINE_SECONDS)
 
     async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
         found = [tasks.create_task(query(number)) for number in range(10)]

@@ -142,7 +142,9 @@ def test_a_second_sigterm_ends_it_at_once_with_1(patient: MendingChain, name: st
 def test_a_draining_relay_is_503_and_joins_nobody_after_100_ms(patient: MendingChain) -> None:
     chain = patient.mend()
     with chain.pair() as (near, far), finishing(near, far):
-        chain.relay.program.process.terminate()
+        relay = chain.relay.program.process
+        waited_before = seconds_without_a_core(relay.pid)
+        relay.terminate()
         stopped = time.monotonic()
         late = []
         while time.monotonic() < stopped + 5 * NO_MATCH_SECONDS:
@@ -157,8 +159,9 @@ def test_a_draining_relay_is_503_and_joins_nobody_after_100_ms(patient: MendingC
             except ConnectionResetError:
                 continue
 
-        assert [begun for begun in late if begun > NO_MATCH_SECONDS] == []
+        allowed = NO_MATCH_SECONDS + seconds_without_a_core(relay.pid) - waited_before
+        assert [begun for begun in late if begun > allowed] == []
         assert chain.relay.health() == 503
         exchange(near, far)
 
-    assert chain.relay.program.process.wait(timeout_seconds=DEADLINE_SECONDS) == 0
+    assert relay.wait(timeout_seconds=DEADLINE_SECONDS) == 0

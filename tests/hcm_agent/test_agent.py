@@ -315,7 +315,7 @@ async def test_asked_to_stop_it_refuses_soon_who_is_not_joined_yet(
     shorten_graces(monkeypatch, dial=0.01, answer=30)
     world = SilentWorld()
     named = None if silent == "the relay's metadata" else "db:5432"
-    async with asyncio.timeout(10), running(world, settings_for("orders", target=named)) as life:
+    async with asyncio.timeout(30), running(world, settings_for("orders", target=named)) as life:
         sender = ScriptedSender()
         if silent == "the rendezvous":
             sender.may_prepare.clear()
@@ -337,7 +337,7 @@ async def test_asked_to_stop_it_does_not_wait_for_a_relay_that_takes_no_refusal(
 
     shorten_graces(monkeypatch, dial=0.01, answer=0.02)
     world = SilentWorld()
-    async with asyncio.timeout(10), running(world, settings_for("orders")) as life:
+    async with asyncio.timeout(30), running(world, settings_for("orders")) as life:
         sender = world.listeners["orders"].offer(Unanswered("waiting"))
         await world.asked.wait()
         life.stop()

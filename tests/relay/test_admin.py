@@ -33,7 +33,7 @@ async def test_health_says_what_the_relay_can_do_just_now() -> None:
     now = Health.STARTING
     ended = asyncio.Event()
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         app = make_app(lambda: now, scrape=no_metrics, bind_host="127.0.0.1")
         tasks.create_task(serve(app, sockets, until=ended.wait()))
         assert await ask(port, get()) == (503, {"status": "starting"})

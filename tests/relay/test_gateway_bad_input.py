@@ -18,7 +18,7 @@ from tests.support.wire import TRACKED, http_request
 
 ROOT = http_request("/", HOST)
 TLS_HANDSHAKE = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
-SHORT_SECONDS = 0.15
+SHORT_SECONDS = 0.25
 
 
 @pytest.fixture

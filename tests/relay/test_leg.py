@@ -205,11 +205,11 @@ async def test_a_gigabyte_frame_is_not_waited_for(ends: Ends) -> None:
     assert await far.receive_exactly(15) == b"\x02\x7f" + (65_536).to_bytes(8, "big") + b"begin"
 
 
-async def test_66_000_frames_of_one_byte_take_seconds_at_most(ends: Ends) -> None:
+async def test_66_000_frames_of_one_byte_take_seconds_not_minutes(ends: Ends) -> None:
     near, far = ends
     count = 66_000
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await near.send(frame(BINARY, b"x") * count)
         received = await far.receive_exactly(3 * count)
 

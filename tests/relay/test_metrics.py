@@ -53,7 +53,7 @@ def counted(samples: Samples) -> Samples:
 
 async def settled(admin: AdminPort, name: str, value: float) -> Samples:
     """Scrape until a metric has a value: what a peer sees of an end comes before it is counted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             samples = await admin.samples()
             if samples.get(name) == value:

@@ -304,7 +304,7 @@ async def test_running_connections_go_on_until_they_end_and_then_the_service_doe
     assert not relay.served.done()
     await hang_up(*pair)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await relay.served
 
 

@@ -38,7 +38,7 @@ def health(listening: dict[str, object]) -> tuple[int, object]:
 
 def admin(listening: dict[str, object], path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(
-        str(listening["admin_host"]), int(str(listening["admin_port"])), timeout=10
+        str(listening["admin_host"]), int(str(listening["admin_port"])), timeout=30
     )
     try:
         connection.request("GET", path)
@@ -54,7 +54,7 @@ def certificate_names(listening: dict[str, object], host: str = "127.0.0.1") -> 
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     address = (host, int(str(listening["port"])))
     with (
-        socket.create_connection(address, timeout=10) as raw,
+        socket.create_connection(address, timeout=30) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as tls,
     ):
         der = tls.getpeercert(binary_form=True)

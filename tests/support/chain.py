@@ -388,6 +388,19 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+def is_reset(address: tuple[str, int]) -> bool:
+    """Connect, and tell whether nothing came but a reset.
+
+    The connection is accepted first; a reset that follows at once may be what connecting reports.
+    """
+    try:
+        with socket.create_connection(address, timeout=DEADLINE_SECONDS) as sock:
+            sock.recv(1)
+    except ConnectionResetError:
+        return True
+    return False
+
+
 def receive_to_end(sock: socket.socket) -> tuple[bytes, bool]:
     """Read until the end; give all that came, and whether the end was a reset."""
     received = bytearray()

@@ -18,7 +18,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 40.0
+"""How long a busy machine may take for what follows at once."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ async def test_what_waits_is_cut_short_when_the_end_begins() -> None:
         with pytest.raises(Stopping):
             await work()
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         for _ in range(3):
             tasks.create_task(wait())
         await asyncio.sleep(0)

@@ -25,7 +25,8 @@ from hybridge.transport.websocket import (
 from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, RawPeer, frame
 
 URL = "wss://ns1.servicebus.windows.net/$hc/hc1?sb-hc-action=connect"
-QUICK = Timing(ping_interval_seconds=0.1, pong_timeout_seconds=0.1, close_timeout_seconds=0.2)
+QUICK = Timing(ping_interval_seconds=0.1, pong_timeout_seconds=0.3, close_timeout_seconds=0.2)
+"""Six pings take longer than a silent peer may live."""
 
 
 @asynccontextmanager
@@ -59,7 +60,7 @@ def _switching(request: bytes, *headers: str) -> bytes:
 
 
 async def _request(peer: RawPeer) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await peer.reader.readuntil(b"\r\n\r\n")
 
 
@@ -349,7 +350,7 @@ async def test_closing_sends_a_close_and_waits_for_the_peers() -> None:
 async def test_closing_does_not_wait_for_ever() -> None:
     async with (
         _websocket(timing=QUICK) as (stream, peer),
-        asyncio.timeout(5),
+        asyncio.timeout(20),
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(stream.close())
