@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from relay.leg import Pair
 from relay.settings import RelaySettings
 from tests.support.meeting import is_silent, joined, rest
 from tests.support.raw import (
@@ -27,6 +29,7 @@ from tests.support.until import until
 Ends = tuple[RawPeer, RawPeer]
 SETTINGS = RelaySettings(drain_seconds=0)
 MIB = 1_048_576
+PIECE = bytes(range(256)) * 256
 
 
 @pytest.fixture
@@ -310,6 +313,10 @@ async def test_who_drops_tcp_right_after_its_close_is_heard_to_the_end(
     assert await rest(far) == (b"", True)
 
 
+def _has_carried(pair: Pair, size: int) -> bool:
+    return pair.payload_bytes == size
+
+
 @pytest.mark.clause(86)
 @WAYS_TO_VANISH
 async def test_who_talks_while_it_reads_still_gets_all_that_one_who_vanished_had_sent(
@@ -320,21 +327,30 @@ async def test_who_talks_while_it_reads_still_gets_all_that_one_who_vanished_had
 ) -> None:
     monkeypatch.setattr("relay.leg.UNREAD_SECONDS", 0.3)
     near, far = ends
-    content = bytes(range(256)) * (
-        MIB // 256
-    )  # The kernels hold that much for a reader that waits.
     far.writer.transport.pause_reading()  # type: ignore[attr-defined] # a read transport too
     [pair] = relay.service.gateway.websockets._pairs
     legs = (pair.sender, pair.listener)
+    # Until the reader's kernel takes no more, and the relay's has much that it could lose.
+    sent = 0
+    while max(leg.wire.unreceived_bytes for leg in legs) < MIB // 2:
+        await near.send(frame(BINARY, PIECE))
+        sent += len(PIECE)
+        await until(partial(_has_carried, pair, sent))
+    assert pair.listener.wire.held_bytes + pair.sender.wire.held_bytes == 0
 
-    await near.send(frame(BINARY, content) + close_frame(1000))
+    await near.send(close_frame(1000))
     await until(lambda: any(leg.has_closed for leg in legs))
     vanish(near)
-    await far.send(frame(BINARY, b"progress") * 2)
+    # The relay hears of it when it writes, at the latest; what comes after that has no reader.
+    while not any(leg.is_gone for leg in legs):
+        await far.send(frame(BINARY, b"progress"))
+        await is_silent(far, seconds=0.01)
+    await far.send(frame(BINARY, b"more progress"))
     await asyncio.sleep(0.5)  # the time itself is what is tested: more than UNREAD_SECONDS
     far.writer.transport.resume_reading()  # type: ignore[attr-defined]
 
-    assert await far.message() == (BINARY, content)
+    for _ in range(sent // len(PIECE)):
+        assert await far.message() == (BINARY, PIECE)
     assert await far.close() == (1000, "")
 
 
