@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from devstack.token_cli import token
 from hybridge.program.command_line import run_command
 
 PROGRAM = "hybridge"
@@ -36,6 +37,9 @@ def demo(*, once: bool) -> int:
     from devstack.demo import run
 
     return run(sys.stdout, stays=not once and sys.stdin.isatty() and sys.stdout.isatty())
+
+
+cli.add_command(token)
 
 
 def main() -> None:

@@ -22,17 +22,13 @@ from hybridge.protocol.errors import (
 )
 from hybridge.protocol.redaction import one_line
 from hybridge.protocol.refusals import authorization_hint
+from hybridge.protocol.token_questions import API_VERSION
 from hybridge.protocol.user_metadata import parse_target
 from hybridge.transport.dialer import Dialer
-from hybridge.transport.stream import Stream
+from hybridge.transport.http_exchange import Head, exchange
 from hybridge.transport.timing import Timing
 
-API_VERSION = "2016-07"
-
 TOKEN_LIFETIME_SECONDS = 600
-
-MAX_RESPONSE_BYTES = 65_536
-"""Longest answer that is read."""
 
 _ATOM = "{http://www.w3.org/2005/Atom}"
 _CONNECT = "{http://schemas.microsoft.com/netservices/2010/10/servicebus/connect}"
@@ -105,7 +101,7 @@ async def runtime_information(
         async with asyncio.timeout((timing or Timing()).open_timeout_seconds):
             wire = await dialer.dial(target.host, target.port)
             try:
-                response, body = await _exchange(wire, request)
+                response, body = await exchange(wire, request)
             finally:
                 wire.abort()
     except TimeoutError as error:
@@ -113,35 +109,7 @@ async def runtime_information(
     return _read(response, body)
 
 
-async def _exchange(wire: Stream, request: h11.Request) -> tuple[h11.Response, bytes]:
-    http = h11.Connection(h11.CLIENT)
-    await wire.send((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
-    response: h11.Response | None = None
-    body = bytearray()
-    try:
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                http.receive_data(await wire.receive())
-            elif isinstance(event, h11.Response):
-                response = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > MAX_RESPONSE_BYTES:
-                    raise MalformedMessage(f"the answer is longer than {MAX_RESPONSE_BYTES} bytes")
-            elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
-                break
-    except h11.RemoteProtocolError as error:
-        raise Unreachable(
-            f"what answered is no HTTP server: {one_line(str(error))}",
-            hint="check the name and the port of the namespace",
-        ) from error
-    if response is None:
-        raise Unreachable("the relay closed the connection without an answer")
-    return response, bytes(body)
-
-
-def _read(response: h11.Response, body: bytes) -> RuntimeInformation:
+def _read(response: Head, body: bytes) -> RuntimeInformation:
     reason = bytes(response.reason).decode(errors="replace")
     status = response.status_code
     if status == 401:

@@ -59,11 +59,7 @@ def parse_for_one(text: str, *, source: str) -> ConnectionString:
     Raises:
         InvalidSetting: It is malformed or has no ``EntityPath``. The message never shows the text.
     """
-    try:
-        parsed = connection_string.parse(text)
-    except InvalidSetting as error:
-        problem = str(error).removeprefix(_MESSAGE_PREFIX)
-        raise InvalidSetting(source, problem, hint=error.hint) from None
+    parsed = _parse(text, source=source)
     if not parsed.path:
         raise InvalidSetting(
             source,
@@ -71,6 +67,37 @@ def parse_for_one(text: str, *, source: str) -> ConnectionString:
             hint="append ;EntityPath=NAME, or copy the string of the hybrid connection itself",
         )
     return parsed
+
+
+def parse_one(text: str | None, file: Path | None) -> ConnectionString | None:
+    """Parse one connection string, also that of a whole namespace, from a text or a file.
+
+    Returns:
+        The text's, or else that of the file's one line; None if neither is given.
+
+    Raises:
+        InvalidSetting: It is malformed, the file cannot be read, or has several. The message never
+            shows the text.
+    """
+    if text is not None:
+        return _parse(text, source="connection string")
+    if file is None:
+        return None
+    lines = _lines(file)
+    if len(lines) > 1:
+        raise InvalidSetting(
+            str(file), "holds several connection strings", hint="name a file with one of them"
+        )
+    source, line = lines[0]
+    return _parse(line, source=source)
+
+
+def _parse(text: str, *, source: str) -> ConnectionString:
+    try:
+        return connection_string.parse(text)
+    except InvalidSetting as error:
+        problem = str(error).removeprefix(_MESSAGE_PREFIX)
+        raise InvalidSetting(source, problem, hint=error.hint) from None
 
 
 def warn_if_others_can_read(path: Path) -> None:
@@ -89,6 +116,14 @@ def warn_if_others_can_read(path: Path) -> None:
 
 
 def _parse_file(path: Path) -> list[ConnectionString]:
+    found = [parse_for_one(line, source=source) for source, line in _lines(path)]
+    if any(not parsed.is_anonymous for parsed in found):
+        warn_if_others_can_read(path)
+    return found
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """Give the connection strings of a file, each with where it stands; at least one."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -97,7 +132,7 @@ def _parse_file(path: Path) -> list[ConnectionString]:
             str(path), f"cannot be read: {problem}", hint="name a file with one connection string"
         ) from None
     found = [
-        parse_for_one(line.strip(), source=f"{path}:{number}")
+        (f"{path}:{number}", line.strip())
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
@@ -107,6 +142,4 @@ def _parse_file(path: Path) -> list[ConnectionString]:
             "holds no connection string",
             hint="write one connection string per line",
         )
-    if any(not parsed.is_anonymous for parsed in found):
-        warn_if_others_can_read(path)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _KEY_TEXT = re.compile(
-    r"(SharedAccessKey\s*=\s*|sig(?:=|%3D)|sb-hc-token=)[^;\s'\"&)]+", re.IGNORECASE
+    r"(SharedAccessKey\s*=\s*|sig(?:=|%3D)|sb-hc-token=|sb-hc-sas-key=)[^;\s'\"&)]+", re.IGNORECASE
 )
 
 

@@ -134,7 +134,7 @@ def parse(text: str) -> Token:
         fields[name] = value
     try:
         resource, signature = fields["sr"], fields["sig"]
-        expiry, key_name = fields["se"], _decoded(fields["skn"].replace("+", " "))
+        expiry, key_name = fields["se"], decode(fields["skn"])
     except KeyError as error:
         raise MalformedToken(f"The token has no field {error}.") from None
 
@@ -146,7 +146,7 @@ def parse(text: str) -> Token:
         raise MalformedToken("The expiry 'se' is not a time in Unix seconds.")
     return Token(
         resource_quoted=resource,
-        resource=_decoded(resource.replace("+", " ")),
+        resource=decode(resource),
         # Base64 has a plus sign, and no blank: one that a client forgot to quote is taken as meant.
         signature=_decoded(signature),
         expires_at=expires_at,
@@ -197,6 +197,11 @@ class Resource(NamedTuple):
             if segment != asked and not _equal_ignoring_case(segment, asked):
                 return False
         return True
+
+    def opens_only_below(self, path_segments: Sequence[str]) -> bool:
+        """Whether it names one request, below a path: it opens that, and not the path itself."""
+        above = self._replace(segments=self.segments[: len(path_segments)])
+        return len(self.segments) > len(path_segments) and above.opens(path_segments)
 
 
 def parse_resource(text: str) -> Resource:
@@ -287,9 +292,19 @@ def _split_authority(authority: str) -> tuple[str, str]:
     return host.lower(), port
 
 
+def decode(text: str) -> str:
+    """Decode a field of a token once, as a form has it: a plus sign is a blank."""
+    return _decoded(text.replace("+", " "))
+
+
 def _decoded(text: str) -> str:
-    # Of ASCII the same as `unquote`, in half its time.
+    # The same as `unquote`, in half its time.
     return unquote_to_bytes(text).decode("utf-8", "replace") if "%" in text else text
+
+
+def signature_text(token: Token, key: Secret) -> str:
+    """Give the signature that a key makes for a token's fields, in base64, not quoted."""
+    return _signature(key.reveal(), token.signed_text).decode()
 
 
 def _signature(key: str, text: str) -> bytes:
