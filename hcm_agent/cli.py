@@ -53,7 +53,8 @@ Example:
     metavar="HOST:PORT",
     envvar="HCM_TARGET",
     show_envvar=True,
-    help="What accepted connections are joined to; default: what the relay's metadata names.",
+    help="What accepted connections are joined to, or http[s]://HOST:PORT[/PATH] for relayed HTTP"
+    " requests; default: what the relay's metadata names.",
 )
 @click.option(
     "--azbridge",

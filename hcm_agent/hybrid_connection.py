@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from hcm_agent import azbridge
+from hcm_agent.http_forward import HttpDialer, HttpForward
+from hcm_agent.http_target import HttpTarget
 from hcm_agent.settings import HybridConnectionSettings, Target
 from hcm_agent.status import Status
 from hcm_agent.target import (
@@ -23,9 +25,11 @@ from hcm_agent.target import (
     refuse,
 )
 from hcm_agent.target_lookup import Metadata, TargetLookup, TargetUnknown
+from hybridge.incoming_request import IncomingRequest
 from hybridge.listener import Listener
 from hybridge.management import runtime_information
 from hybridge.protocol.errors import RelayError, ServerBusy, Stopping
+from hybridge.request_intake import RequestHandler
 from hybridge.transport.ending import Ending
 from hybridge.transport.tcp import dial_tcp
 
@@ -36,6 +40,12 @@ MAX_REFUSALS_AT_ONCE = 128
 
 RESTART_SECONDS = 30.0
 """After a bug of ours, when the listener is opened again."""
+
+
+class WrongKind(RelayError):
+    """The hybrid connection leads to another kind of target than the sender wants."""
+
+    status = 501
 
 
 class OpenListener(Protocol):
@@ -49,7 +59,15 @@ class OpenListener(Protocol):
     @property
     def last_error(self) -> RelayError | None: ...
 
+    @property
+    def request_handler(self) -> RequestHandler | None: ...
+
+    @request_handler.setter
+    def request_handler(self, handler: RequestHandler | None) -> None: ...
+
     async def stop_accepting(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
 
     def __aiter__(self) -> AsyncIterator[WaitingSender]: ...
 
@@ -90,6 +108,7 @@ class Outside:
     open_listener: Callable[[HybridConnectionSettings], OpenListener] = open_listener
     read_metadata: Callable[[HybridConnectionSettings], Awaitable[Metadata]] = read_metadata
     dial: Dial = dial_tcp
+    """To TCP targets."""
 
 
 class Slots:
@@ -137,6 +156,20 @@ class HybridConnection:
         self._lookup = TargetLookup(
             lambda: outside.read_metadata(settings), labels=self.status.labels
         )
+        self._forward = self._http_forward()
+
+    def _http_forward(self) -> HttpForward | None:
+        settings = self.settings
+        if not isinstance(settings.target, HttpTarget):
+            return None
+        return HttpForward(
+            target=settings.target,
+            hybrid_connection=settings.name,
+            dial=HttpDialer(settings.ca).dial,
+            timeout_seconds=settings.target_timeout_seconds,
+            labels=self.status.labels,
+            ending=self._ending,
+        )
 
     def retire(self) -> None:
         """Take no more senders; `run` returns when the last connection has ended.
@@ -170,6 +203,7 @@ class HybridConnection:
     async def _serve(self) -> None:
         async with self._outside.open_listener(self.settings) as listener:
             listener.on_change = lambda: self._listener_changed(listener)
+            listener.request_handler = self._answer
             async with asyncio.TaskGroup() as tasks:
                 helpers = [tasks.create_task(self._close_when_retired(listener), name="retire")]
                 if self.settings.target is None and not self.settings.azbridge:
@@ -178,6 +212,7 @@ class HybridConnection:
                     self._take(sender, tasks)
                 for helper in helpers:
                     helper.cancel()
+            await listener.wait_closed()
 
     async def _close_when_retired(self, listener: OpenListener) -> None:
         await self._retired.wait()
@@ -230,7 +265,7 @@ class HybridConnection:
         try:
             async with self._ending.grace(DIAL_SECONDS):
                 target = await self._target()
-        except (TargetUnknown, Stopping) as error:
+        except (TargetUnknown, WrongKind, Stopping) as error:
             await self._refuse(sender, error)
             return
         self.status.target = str(target)
@@ -265,8 +300,14 @@ class HybridConnection:
             self.status.open_connections -= 1
 
     async def _target(self) -> Target:
-        if self.settings.target is not None:
-            return self.settings.target
+        target = self.settings.target
+        if isinstance(target, HttpTarget):
+            raise WrongKind(
+                "This hybrid connection takes HTTP requests, and no WebSocket connections.",
+                hint="send HTTP to it, or give it a target without http://",
+            )
+        if target is not None:
+            return target
         try:
             async with asyncio.timeout(self.settings.target_timeout_seconds):
                 return await self._lookup.target()
@@ -279,6 +320,25 @@ class HybridConnection:
         labels = {**self.status.labels, "id": sender.id}
         async with self._ending.grace(ANSWER_SECONDS):
             await refuse(sender, error, str(error), labels=labels)
+
+    # --- relayed HTTP -------------------------------------------------------------------------
+
+    async def _answer(self, request: IncomingRequest) -> None:
+        if self._forward is None:
+            # Not the 504 of the Hybrid Connection Manager, which says nothing of the cause.
+            await request.refuse(
+                501, "This hybrid connection takes WebSocket connections, and no HTTP requests."
+            )
+        elif self._slots.taken >= self._slots.limit:
+            await request.refuse(503, str(self._no_room()))
+        else:
+            self._slots.taken += 1
+            self.status.open_connections += 1
+            try:
+                await self._forward.forward(request)
+            finally:
+                self._slots.give_back()
+                self.status.open_connections -= 1
 
     def _no_room(self) -> RelayError:
         return ServerBusy(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from hcm_agent.http_target import HttpTarget, is_http_target, parse_http_target
 from hcm_agent.port_names import NamedTarget, check_ports, parse_target
 from hybridge.program.connection_strings import (
     GivenConnectionStrings,
@@ -44,8 +45,8 @@ class HybridConnectionSettings:
     connection_string: ConnectionString
     """From a rule with Listen; names the hybrid connection."""
 
-    target: Target | None = None
-    """Where accepted connections go. None: the relay's metadata says."""
+    target: Target | HttpTarget | None = None
+    """Where accepted connections go, or relayed HTTP requests. None: the relay's metadata says."""
 
     azbridge: tuple[NamedTarget, ...] = ()
     """Where senders that speak azbridge's preamble go, instead of `target`; empty: they are raw."""
@@ -157,8 +158,7 @@ class AgentSources:
                 hint="give one, or --azbridge and a name for each",
             )
         for text in self.targets:
-            host_port = parse_host_port(text, setting="--target", lowest_port=1)
-            return _Destination(target=Target(*host_port))
+            return _Destination(target=_parse_target(text, setting="--target"))
         return _NOT_SAID
 
     def _document(self) -> _AgentDocument:
@@ -180,7 +180,7 @@ class AgentSources:
 class _Destination:
     """Where the connections of one hybrid connection go."""
 
-    target: Target | None = None
+    target: Target | HttpTarget | None = None
     azbridge: tuple[NamedTarget, ...] = ()
 
 
@@ -211,9 +211,13 @@ class _Entry(Document):
             return _Destination(azbridge=check_ports(ports, setting=setting))
         if self.target is None:
             return _NOT_SAID
-        setting = f"{source}.Target"
-        host_port = parse_host_port(self.target, setting=setting, lowest_port=1)
-        return _Destination(target=Target(*host_port))
+        return _Destination(target=_parse_target(self.target, setting=f"{source}.Target"))
+
+
+def _parse_target(text: str, *, setting: str) -> Target | HttpTarget:
+    if is_http_target(text):
+        return parse_http_target(text, setting=setting)
+    return Target(*parse_host_port(text, setting=setting, lowest_port=1))
 
 
 class _Settings(TimingSettings):

@@ -191,6 +191,8 @@ class IncomingRequest:
     async def refuse(self, status: int, message: str) -> None:
         """Answer with a reason that names the request, as Microsoft's listeners do. Clause 112.
 
+        The same text is the body, since many clients show no reason phrases.
+
         Args:
             status: HTTP status.
             message: One sentence, with its full stop; the TrackingId is added.
@@ -198,7 +200,8 @@ class IncomingRequest:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
         tracker = self._exchange.surroundings.tracker
         reason = f"{message} TrackingId:{self.id}, SystemTracker:{tracker}, Timestamp:{now}"
-        await self.respond(status, reason=reason)
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        await self.respond(status, f"{reason}\n".encode(), reason=reason, headers=headers)
 
     async def __aenter__(self) -> Self:
         return self

@@ -125,14 +125,18 @@ class OutgoingResponse:
             self._check_open()
             self._stop_flusher()
             if self._state is _State.HELD and await self._answer_at_once():
-                self._finish()
+                self._state = _State.COMPLETE
+                self._exchange.over.set()
                 return
             await self._leave()
             stream = await self._exchange.rendezvous()
             if self._has_body:
                 await stream.send_fragment(b"", is_last=True)
-            self._finish()
-            await stream.close()
+            self._state = _State.COMPLETE
+            try:
+                await stream.close()
+            finally:
+                self._exchange.over.set()
 
     async def _answer_at_once(self) -> bool:
         if self._exchange.is_by_rendezvous or len(self._held) > self._room:
@@ -163,10 +167,6 @@ class OutgoingResponse:
                 await self._leave()
         except RelayError as error:
             _logger.info("response %s is dropped: %s", self._head.request_id, error)
-
-    def _finish(self) -> None:
-        self._state = _State.COMPLETE
-        self._exchange.over.set()
 
     def _check_open(self) -> None:
         if self._state is _State.COMPLETE:

@@ -123,6 +123,21 @@ def test_timings_come_from_the_file(tmp_path: Path) -> None:
     assert entry.timing.open_timeout_seconds == 2.5
 
 
+def test_a_target_may_be_an_http_service(tmp_path: Path) -> None:
+    document = {
+        "HybridConnections": [
+            {"ConnectionString": ORDERS, "Target": "https://web.corp.local/base/"},
+            {"ConnectionString": BILLS, "Target": "http://[::1]:8080"},
+        ]
+    }
+    found = from_file(tmp_path / "hcm.json", document).load().hybrid_connections
+
+    assert [str(each.target) for each in found] == [
+        "https://web.corp.local:443/base",
+        "http://[::1]:8080",
+    ]
+
+
 def test_one_target_does_not_fit_several_connection_strings() -> None:
     sources = AgentSources(connection_strings=given(ORDERS, BILLS), targets=("db:5432",))
 
@@ -167,6 +182,11 @@ def test_without_a_hybrid_connection_the_error_says_how_to_give_one() -> None:
             {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "db:0"}]},
             r"\[0\].Target: port 0 is not between",
             "HOST:PORT",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Target": "http://web/?x"}]},
+            r"\[0\].Target: 'http://web/\?x' has a query",
+            "http://HOST:PORT",
         ),
         (
             {"HybridConnections": [{"ConnectionString": ORDERS}, {"ConnectionString": ORDERS}]},

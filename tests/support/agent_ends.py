@@ -10,6 +10,7 @@ from typing import Self
 
 from hybridge.protocol.errors import RelayError, Unreachable
 from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.request_intake import RequestHandler
 from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import TcpStream
@@ -140,6 +141,7 @@ class ScriptedListener:
         self.is_online = False
         self.last_error: RelayError | None = None
         self.on_change: Callable[[], None] | None = None
+        self.request_handler: RequestHandler | None = None
         self.entered = asyncio.Event()
         self.stopped = asyncio.Event()
         self.closed = asyncio.Event()
@@ -169,6 +171,9 @@ class ScriptedListener:
     async def stop_accepting(self) -> None:
         self.stopped.set()
         self._senders.put_nowait(None)
+
+    async def wait_closed(self) -> None:
+        await self.stopped.wait()
 
     def __aiter__(self) -> AsyncIterator[ScriptedSender]:
         return self._iterate()
