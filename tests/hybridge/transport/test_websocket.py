@@ -277,6 +277,16 @@ async def test_bytes_leave_as_masked_binary_messages_that_fill_tls_records() -> 
         assert received == content
 
 
+@pytest.mark.clause(131)
+async def test_a_write_leaves_as_one_message_up_to_the_longest_datagram_with_its_length() -> None:
+    async with _websocket() as (stream, peer):
+        for size, sizes in ((1, [1]), (65_529, [65_529]), (65_530, [FRAME_PAYLOAD_BYTES, 2])):
+            room = memoryview(bytearray(14 + size))
+            stream.write(room, 14, 14 + size)
+
+            assert [len((await heard(peer))[1]) for _ in sizes] == sizes
+
+
 async def test_what_arrives_is_given_without_boundaries_and_without_empty_messages() -> None:
     async with _websocket() as (stream, peer):
         await peer.send(
