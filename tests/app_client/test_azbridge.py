@@ -195,7 +195,7 @@ async def test_any_other_answer_resets_the_application_and_ends_the_connection_i
 
 
 async def test_without_an_answer_the_application_is_reset_at_the_deadline() -> None:
-    async with forwarding(connect_seconds=0.5) as running:
+    async with forwarding(connect_seconds=1.0) as running:
         application = await dial_tcp(*running.address)
         async with await running.accept() as listener:
             with pytest.raises(ConnectionLost, match="reset"):
@@ -210,7 +210,7 @@ UDP_HEAD = b"\x01\x00\x01\x04"
 
 @pytest.mark.clause(131)
 async def test_datagrams_pass_both_ways_one_in_one_message_with_their_length_in_front() -> None:
-    async with forwarding(mode=Mode.DATAGRAM, idle_seconds=0.5) as running:
+    async with forwarding(mode=Mode.DATAGRAM) as running:
         with Datagrams() as application:
             application.send(b"one", running.address)
             application.send(b"", running.address)
@@ -232,7 +232,18 @@ async def test_datagrams_pass_both_ways_one_in_one_message_with_their_length_in_
 
                 await say(listener, *(bytes([each]) for each in b"\x00\x02ab\x00\x00\x00\x01c"))
                 assert [await application.data() for _ in range(3)] == [b"ab", b"", b"c"]
-                assert await closed(listener) == 1000  # It was silent for too long.
+
+
+async def test_silent_datagrams_are_closed_in_order() -> None:
+    async with forwarding(mode=Mode.DATAGRAM, idle_seconds=0.3) as running:
+        with Datagrams() as application:
+            application.send(b"one", running.address)
+            async with await running.accept() as listener:
+                await say(listener, b"\x01\x00\x01")
+                assert await binary(listener) + await binary(listener) == UDP_HEAD + b"test"
+                assert await binary(listener) == b"\x00\x03one"
+
+                assert await closed(listener) == 1000
 
 
 @pytest.mark.clause(131)
@@ -249,7 +260,7 @@ async def test_each_local_peer_has_a_connection_of_its_own() -> None:
 
 
 async def test_after_the_listeners_end_the_next_datagram_opens_another_connection() -> None:
-    async with forwarding(mode=Mode.DATAGRAM, idle_seconds=0.5) as running:
+    async with forwarding(mode=Mode.DATAGRAM) as running:
         with Datagrams() as application:
             for text in (b"1", b"2"):
                 application.send(text, running.address)

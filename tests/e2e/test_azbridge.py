@@ -7,11 +7,15 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
+
 from app_client.client import Client
 from app_client.settings import ClientSettings, Forward
 from hcm_agent.agent import Agent
 from hcm_agent.port_names import parse_target
 from hcm_agent.settings import AgentSettings, HybridConnectionSettings
+from hybridge.management import runtime_information
+from hybridge.program import datagrams
 from hybridge.program.lifetime import Lifetime
 from hybridge.protocol import connection_string
 from hybridge.protocol.azbridge import Mode
@@ -20,8 +24,6 @@ from hybridge.transport.tcp import dial_tcp, open_tcp
 from hybridge.transport.udp import Peer, UdpSocket, dial_udp
 from tests.support.loops import on_every_loop
 from tests.support.relay import RunningRelay, running_relay
-
-IDLE_SECONDS = 0.5
 
 Addresses = tuple[tuple[str, int], tuple[str, int]]
 
@@ -38,7 +40,6 @@ async def programs(relay: RunningRelay, *targets: str) -> AsyncIterator[Addresse
         azbridge=tuple(parse_target(each, setting="--target") for each in targets),
         ca=relay.ca,
         connect_to=relay.connect_to,
-        datagram_idle_seconds=IDLE_SECONDS,
     )
     forwards = [
         Forward(
@@ -54,10 +55,7 @@ async def programs(relay: RunningRelay, *targets: str) -> AsyncIterator[Addresse
         )
     ]
     client_settings = ClientSettings(
-        forwards=tuple(forwards),
-        ca=relay.ca,
-        connect_to=relay.connect_to,
-        datagram_idle_seconds=IDLE_SECONDS,
+        forwards=tuple(forwards), ca=relay.ca, connect_to=relay.connect_to
     )
     settings = AgentSettings(hybrid_connections=(entry,))
     agent = Agent(settings, load=lambda: settings, max_connections=10)
@@ -72,12 +70,25 @@ async def programs(relay: RunningRelay, *targets: str) -> AsyncIterator[Addresse
     client = Client(client_settings, max_connections=10, announce=announce)
     agent_life, client_life = Lifetime(), Lifetime()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(agent.run(agent_life))
-        tasks.create_task(client.run(client_life))
+        agent_over = tasks.create_task(agent.run(agent_life))
+        client_over = tasks.create_task(client.run(client_life))
         await are_open.wait()
+        await agent_is_online(relay)
         yield opened["127.0.0.1"], opened["::1"]
-        client_life.stop()
-        agent_life.stop()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(datagrams, "LAST_WORDS_SECONDS", 0.0)
+            client_life.stop()
+            agent_life.stop()
+            await client_over
+            await agent_over
+
+
+async def agent_is_online(relay: RunningRelay) -> None:
+    text = relay.connection_string()
+    found = 0
+    while not found:  # Each question takes a connection: no busy waiting.
+        information = await runtime_information(text, ca=relay.ca, connect_to=relay.connect_to)
+        found = information.listener_count
 
 
 @on_every_loop
@@ -106,14 +117,6 @@ async def test_tcp_and_the_longest_udp_datagrams_pass_through_one_hybrid_connect
             echoing = tasks.create_task(echo.receive(answer))
             with await dial_udp(*udp_port) as application:
                 receiving = tasks.create_task(application.receive(take))
-                application.send(b"ask until the agent listens")
-                while True:
-                    try:
-                        async with asyncio.timeout(2):
-                            await came.get()
-                        break
-                    except TimeoutError:
-                        application.send(b"ask again")
                 for datagram in (b"", b"x", longest):
                     assert application.send(datagram)
                     assert await came.get() == datagram

@@ -55,39 +55,58 @@ async def test_while_the_stream_takes_nothing_datagrams_are_lost_and_none_in_par
     assert (talk.outcome, stream.is_closed) == ("finished", True)
 
 
-async def test_it_is_idle_only_after_silence_both_ways() -> None:
+class Clock:
+    """The event loop's clock, which jumps when the test says so."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time()
+        patch.setattr(self._loop, "time", lambda: self._now)
+
+    async def jump(self, seconds: float) -> None:
+        """Let time pass, and what is due happen."""
+        self._now += seconds
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_it_is_idle_only_after_silence_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
     stream = ScriptedStream()
     came: list[bytes] = []
-    talk = conversation(stream, came, idle_seconds=0.2)
-    loop = asyncio.get_running_loop()
+    talk = conversation(stream, came, idle_seconds=240)
+    was_over = []
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(talk.run(Ending()))
-        await asyncio.sleep(0.1)
+        await clock.jump(239)
         send(talk, b"?")
-        await asyncio.sleep(0.1)
+        await clock.jump(239)
         stream.arrive(b"\x00\x01!")
-        last = loop.time()
+        for seconds in (239, 0.9, 0.2):
+            await clock.jump(seconds)
+            was_over.append(talk.is_over)
 
-    assert loop.time() - last >= 0.19
-    assert came == [b"!"]
+    assert (was_over, came) == ([False, False, True], [b"!"])
     assert (talk.outcome, stream.is_closed) == ("idle", True)
 
 
 async def test_asked_to_stop_it_waits_for_the_last_words_and_no_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(datagrams, "LAST_WORDS_SECONDS", 0.1)
+    clock = Clock(monkeypatch)
     stream, ending = ScriptedStream(), Ending()
     talk = conversation(stream)
-    loop = asyncio.get_running_loop()
+    was_over = []
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(talk.run(ending))
-        await asyncio.sleep(0)
+        await clock.jump(100)
         send(talk, b"?")
-        began = loop.time()
         ending.begin()
+        for seconds in (datagrams.LAST_WORDS_SECONDS - 0.1, 0.2):
+            await clock.jump(seconds)
+            was_over.append(talk.is_over)
 
-    assert 0.09 <= loop.time() - began < 10
+    assert was_over == [False, True]
     assert (talk.outcome, stream.is_closed) == ("stopped", True)
 
 
