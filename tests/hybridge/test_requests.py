@@ -190,6 +190,21 @@ async def test_requests_over_the_limit_are_answered_503() -> None:
     assert others == {"0", "1"}
 
 
+async def test_refusals_are_bounded_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hybridge.request_intake.MAX_REFUSALS_AT_ONCE", 1)
+    async with listening(answer(), max_requests=0) as (relay, channel, _):
+        await channel.say("request", address=relay.address())
+        visit = await relay.visit()
+        await channel.say("request", **relay.request(request_id="2"))
+        await until(lambda: "dropped a request" in caplog.text)
+        await visit.say("request", **relay.request(request_id="1"))
+        response, _ = await visit.response()
+
+    assert (response["requestId"], response["statusCode"]) == ("1", 503)
+
+
 async def test_a_request_whose_body_does_not_come_is_dropped_and_the_next_is_served() -> None:
     async with listening(answer()) as (relay, channel, _):
         await channel.say("request", **relay.request("POST", request_id="1", body=True))

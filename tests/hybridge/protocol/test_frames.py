@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol
 
@@ -15,6 +15,7 @@ from hybridge.protocol.frames import (
     MAX_PENDING_PINGS,
     Close,
     Forwarder,
+    MessageReader,
     Opcode,
     PayloadReader,
     close_payload,
@@ -375,3 +376,38 @@ def test_a_masked_frame_from_a_relay_is_a_violation() -> None:
 def test_a_violation_is_seen_in_the_first_two_bytes() -> None:
     with pytest.raises(ProtocolViolation):
         _forward([b"\x82\x05"])
+
+
+@settings(max_examples=50)
+@given(
+    messages=st.lists(
+        st.tuples(st.booleans(), st.lists(st.binary(max_size=300), min_size=1, max_size=4)),
+        max_size=5,
+    ),
+    cuts=st.lists(st.integers(min_value=1, max_value=50), min_size=1),
+)
+def test_messages_are_found_wherever_the_stream_was_cut(
+    messages: list[tuple[bool, list[bytes]]], cuts: list[int]
+) -> None:
+    stream = b""
+    for is_text, fragments in messages:
+        for number, payload in enumerate(fragments):
+            opcode = (Opcode.TEXT if is_text else Opcode.BINARY) if not number else 0
+            is_last = number == len(fragments) - 1
+            stream += header(opcode, len(payload), fin=is_last) + payload
+    reader = MessageReader()
+    found: list[tuple[bool, bytes]] = []
+    open_message = b""
+    for size in itertools.cycle(cuts):
+        piece, stream = stream[:size], stream[size:]
+        if not piece:
+            break
+        room, start, end = _room(piece)
+        reader.feed(room, start, end)
+        for each in reader.pieces:
+            open_message += bytes(room[each.start : each.end])
+            if each.is_last:
+                found.append((each.is_text, open_message))
+                open_message = b""
+
+    assert found == [(is_text, b"".join(fragments)) for is_text, fragments in messages]
