@@ -14,6 +14,7 @@ from hybridge.protocol import address, messages
 from hybridge.protocol.close_codes import CloseCode, reason_bytes
 from hybridge.protocol.errors import (
     AuthorizationFailed,
+    EndpointNotFound,
     MalformedMessage,
     QuotaExceeded,
     RelayError,
@@ -21,8 +22,10 @@ from hybridge.protocol.errors import (
 from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.transport.stream import Wire, replay
 from relay.core.authorization import Grant
-from relay.core.listeners import Invitation
+from relay.core.listeners import NO_LISTENERS, Answers, Invitation, RequestInvitation
 from relay.core.operations import Operation
+from relay.core.outstanding import Outstanding
+from relay.core.request_flow import Form
 from relay.diagnostics import operation_of, report
 from relay.settings import RelaySettings
 
@@ -30,6 +33,9 @@ _logger = logging.getLogger(__name__)
 
 MAX_UNSENT_BYTES = 1_048_576
 """Messages and pongs held for a listener that does not read; beyond it the listener is dropped."""
+
+MAX_INLINE_UNSENT_BYTES = 524_288
+"""With more than this held for a listener, requests with their bodies go by rendezvous."""
 
 MAX_REASON_CHARACTERS = 70
 """What fits of a Close reason before its TrackingId: a Close holds 123 bytes of it."""
@@ -42,7 +48,7 @@ MAX_TIMER_SECONDS = 86_400.0
 
 
 class ControlChannel:
-    """Keeps a listener's control channel: invitations out, renewals in, the token's end.
+    """Keeps a listener's control channel: invitations and requests out, responses and renewals in.
 
     Args:
         wire: The stream, its handshake answered.
@@ -78,6 +84,8 @@ class ControlChannel:
         )
         self._text = bytearray()
         self._in_text = False
+        self._outstanding = Outstanding()
+        self._retirement: tuple[int, str] | None = None
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         """Done as soon as the listener must no longer be told of senders."""
@@ -130,15 +138,9 @@ class ControlChannel:
         Raises:
             QuotaExceeded: The sender's headers do not fit a control message.
         """
+        self._check_open()
         accept = messages.Accept(
-            address=address.rendezvous_url(
-                self._settings.public_host or self._authority,
-                invitation.path,
-                query=invitation.query,
-                action=address.Action.ACCEPT,
-                connection_id=invitation.id,
-                secret=invitation.secret,
-            ),
+            address=self._address(invitation, address.Action.ACCEPT),
             id=invitation.id,
             connect_headers=invitation.connect_headers,
             remote_endpoint=invitation.remote_endpoint,
@@ -153,6 +155,66 @@ class ControlChannel:
             ) from error
         self._protocol.send_text(text.encode())
         self._flush()
+
+    def request(self, invitation: RequestInvitation, answers: Answers) -> tuple[str, Form]:
+        """Tell the listener of an HTTP request; give its address, and how it was told (7.3)."""
+        self._check_open()
+        url = self._address(invitation, address.Action.REQUEST)
+        self._outstanding.add(invitation.id, answers)
+        text = self._inline(invitation, url)
+        if text is None:
+            form = Form.RENDEZVOUS
+            self._protocol.send_text(messages.serialize(messages.Request(address=url)).encode())
+        else:
+            form = Form.CONTROL_CHANNEL
+            self._protocol.send_text(text)
+            if invitation.body:
+                # Nothing may come between the two (117).
+                self._protocol.send_binary(invitation.body)
+        self._flush()
+        return url, form
+
+    def _inline(self, invitation: RequestInvitation, url: str) -> bytes | None:
+        """Write the whole request; None where it must go by rendezvous."""
+        body = invitation.body
+        if body is None:
+            return None
+        try:
+            text = messages.serialize(invitation.message(url, has_body=bool(body))).encode()
+        except MalformedMessage:
+            return None  # The headers are too large for a control message.
+        if self._wire.held_bytes + len(text) + len(body) > MAX_INLINE_UNSENT_BYTES:
+            return None
+        return text
+
+    def forget(self, request_id: str) -> None:
+        """Ignore what the listener still says of a request."""
+        self._outstanding.forget(request_id)
+        self._retire_if_idle()
+
+    def retire(self, code: int, reason: str) -> None:
+        """Close once the requests that it carries have been answered."""
+        self._retirement = code, reason
+        self._retire_if_idle()
+
+    def _retire_if_idle(self) -> None:
+        if self._retirement is not None and self._outstanding.is_idle:
+            self.close(*self._retirement)
+
+    def _address(self, invitation: Invitation | RequestInvitation, action: address.Action) -> str:
+        return address.rendezvous_url(
+            self._settings.public_host or self._authority,
+            invitation.path,
+            query=invitation.query,
+            action=action,
+            connection_id=invitation.id,
+            secret=invitation.secret,
+        )
+
+    def _check_open(self) -> None:
+        if self._protocol.state is not State.OPEN or self.closed.done():
+            # It has just ended, and the directory has not been told yet.
+            raise EndpointNotFound(NO_LISTENERS, hint="try again")
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close, and wait for the listener's in `finish`."""
@@ -174,7 +236,9 @@ class ControlChannel:
                 break
             if isinstance(frame, Frame):
                 self._take(frame.opcode, bytes(frame.data), frame.fin)
+        self._outstanding.deliver()
         self._flush()
+        self._retire_if_idle()
         if self._protocol.state is not State.OPEN:
             self._end()
         if self._protocol.state is State.CLOSED or self._protocol.close_rcvd is not None:
@@ -205,15 +269,21 @@ class ControlChannel:
             self._drop("the listener does not read its control channel", is_unresponsive=True)
 
     def _take(self, opcode: Opcode, data: bytes, is_last: bool) -> None:
-        if opcode in (Opcode.TEXT, Opcode.BINARY):
-            self._in_text = opcode is Opcode.TEXT
+        if opcode is Opcode.TEXT:
+            self._in_text = True
             self._text.clear()
+            self._outstanding.text_began()
+        elif opcode is Opcode.BINARY:
+            self._in_text = False
+            self._outstanding.binary_began()
         elif opcode is not Opcode.CONT:
             return
-        if self._in_text:
-            self._text += data
-            if is_last:
-                self._command(bytes(self._text))
+        if not self._in_text:
+            self._outstanding.binary(data, is_last=is_last)
+            return
+        self._text += data
+        if is_last:
+            self._command(bytes(self._text))
 
     def _command(self, data: bytes) -> None:
         try:
@@ -225,7 +295,9 @@ class ControlChannel:
         else:
             if isinstance(message, messages.RenewToken):
                 self._take_token(message)
-            # What we do not know is ignored (clause 55), and so is an answer to no request.
+            elif isinstance(message, messages.Response | messages.UnusableResponse):
+                self._outstanding.response(message)
+            # What we do not know is ignored (clause 55).
 
     def _take_token(self, message: messages.RenewToken) -> None:
         try:
@@ -278,6 +350,7 @@ class ControlChannel:
     def _end(self) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
+            self._outstanding.lost()
 
     def _settle(self) -> None:
         self._end()

@@ -11,6 +11,7 @@ _ATOM = "http://www.w3.org/2005/Atom"
 _CONNECT = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
 
 ENTRY_TYPE = "application/atom+xml;type=entry;charset=utf-8"
+ERROR_TYPE = "application/xml; charset=utf-8"
 FEED_TYPE = "application/atom+xml;type=feed;charset=utf-8"
 
 

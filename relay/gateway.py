@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,30 +21,29 @@ from hybridge.protocol.errors import (
     MalformedRequest,
     QuotaExceeded,
     RelayError,
-    ServerBusy,
 )
 from hybridge.protocol.messages import RemoteEndpoint
 from hybridge.transport.stream import Wire
 from hybridge.transport.websocket import HeadReader
-from relay import description
+from relay.admission import NOT_FOUND, STOPPING, Admission
 from relay.control_channel import ControlChannel
 from relay.core import tracking
-from relay.core.authorization import Grant, authorize
-from relay.core.listeners import NO_LISTENERS, Listeners
+from relay.core.authorization import Grant
+from relay.core.listeners import Listeners
 from relay.core.operations import Operation
 from relay.core.tally import Side, Tally
-from relay.diagnostics import operation_of, report
+from relay.diagnostics import report
 from relay.entrance import Entrance, remote_endpoint
-from relay.namespace import HybridConnection, Namespace
+from relay.http_door import HttpDoor, log_refusal
+from relay.http_relay import HttpRelay
+from relay.namespace import Namespace, entity_of
 from relay.request_head import MAX_HEAD_BYTES, RequestHead, parse_head
 from relay.responses import response
 from relay.settings import RelaySettings
-from relay.visit import Visit
-from relay.websocket_relay import Rest, WebSocketRelay
+from relay.visit import Rest, Visit
+from relay.websocket_relay import WebSocketRelay
 
-NOT_FOUND = "Endpoint does not exist."
 ONLY_WEBSOCKET = "This endpoint is only for web-socket requests."
-NOT_RELAYED = "Relayed HTTP is not available in this version."
 
 
 class Gateway:
@@ -73,13 +71,17 @@ class Gateway:
         )
         self.tally = Tally()
         self.websockets = WebSocketRelay(self.listeners, settings=settings, tally=self.tally)
+        self.http = HttpRelay(self.listeners, settings=settings, tally=self.tally)
         self._entrance = Entrance(settings)
         self._gateway_numbers = itertools.cycle(range(1_000))
-        self._connections: Counter[str] = Counter()
+        self._admission = Admission(settings)
+        self._http_door = HttpDoor(
+            self._admission, self.listeners, self.http, settings=settings, tally=self.tally
+        )
+        self._idle_readers: set[HeadReader] = set()
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._is_stopping = False
         self.replace(namespaces, context)
 
     def replace(self, namespaces: tuple[Namespace, ...], context: ssl.SSLContext) -> None:
@@ -90,7 +92,7 @@ class Gateway:
         self._hosts = {host: each for each in namespaces for host in each.hosts}
         self._context = context
         self.tally.serve(namespaces)
-        known = {_entity(each, name) for each in namespaces for name in each.hybrid_connections}
+        known = {entity_of(each, name) for each in namespaces for name in each.hybrid_connections}
         for entity in self.listeners.entities():
             if entity not in known:
                 for channel in self.listeners.channels(entity):
@@ -98,11 +100,15 @@ class Gateway:
 
     def stop(self) -> None:
         """Take no new listener or sender; tell the listeners to go elsewhere."""
-        self._is_stopping = True
+        self._admission.is_stopping = True
         self.websockets.stop()
+        self.http.stop()
+        for reader in list(self._idle_readers):
+            if reader.is_empty:
+                reader.give_up()
         for entity in self.listeners.entities():
             for channel in self.listeners.channels(entity):
-                channel.close(1001, "The service is shutting down.")
+                channel.retire(1001, STOPPING)
 
     async def wait_idle(self) -> None:
         """Return when every request that was read has been served to its end."""
@@ -128,32 +134,56 @@ class Gateway:
         if wire is None:
             return
         try:
-            visit = await self._first_request(wire, remote)
-            if visit is None:
-                return
-            with self._busy():
-                rest = await self._open_door(visit)
-                del visit
-                if rest is not None:
-                    await rest()
+            early: bytes | None = None
+            while (visit := await self._next_request(wire, remote, early)) is not None:
+                with self._busy():
+                    early, rest = await self._open_door(visit)
+                    del visit
+                    if rest is not None:
+                        await rest()
+                if early is None:
+                    break
         finally:
             wire.abort()
 
-    async def _first_request(self, wire: Wire, remote: RemoteEndpoint) -> Visit | None:
-        """Read the first request; None where there is none, or it was answered already."""
-        reader = HeadReader(wire, max_bytes=MAX_HEAD_BYTES)
+    async def _next_request(
+        self, wire: Wire, remote: RemoteEndpoint, early: bytes | None
+    ) -> Visit | None:
+        """Read a request; None where there is none, or it was answered already.
+
+        Args:
+            wire: The connection.
+            remote: Where it comes from.
+            early: What came behind the request before; None for the first of the connection.
+        """
+        settings = self._settings
+        reader = HeadReader(wire, max_bytes=MAX_HEAD_BYTES, early=early or b"")
+        seconds = settings.keep_alive_seconds if early == b"" else settings.head_timeout_seconds
+        if early is not None:
+            self._idle_readers.add(reader)
         try:
-            async with asyncio.timeout(self._settings.head_timeout_seconds):
+            async with asyncio.timeout(seconds):
                 raw = await reader.read()
         except TimeoutError:
             if not reader.is_empty:
                 await self._refuse_unread(wire, 408, "The request head did not come in time.")
+            elif early is not None:
+                await wire.close()
             return None
+        finally:
+            self._idle_readers.discard(reader)
         if raw is None:
             if reader.is_too_long:
                 problem = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
                 await self._refuse_unread(wire, 431, problem)
+            elif early is not None and reader.is_empty:
+                await wire.close()
             return None
+        return await self._visit(wire, remote, raw, reader.rest)
+
+    async def _visit(
+        self, wire: Wire, remote: RemoteEndpoint, raw: bytes, rest: bytes
+    ) -> Visit | None:
         host = path = ""
         try:
             head = parse_head(raw)
@@ -168,12 +198,14 @@ class Gateway:
             await self._refuse_unread(wire, error.status or 400, message, host=host, path=path)
             return None
         number = next(self._gateway_numbers)
+        # Of an HTTP request the response finds back by this id: it is never the sender's choice.
+        client_id = target.parameters.get("sb-hc-id") if target.is_websocket_path else None
         return Visit(
             wire=wire,
             head=head,
-            early=reader.rest,
+            early=rest,
             remote=remote,
-            tracking_id=tracking.new_tracking_id(target.parameters.get("sb-hc-id"), number),
+            tracking_id=tracking.new_tracking_id(client_id, number),
             host=host,
             target=target,
             namespace=namespace,
@@ -199,10 +231,17 @@ class Gateway:
 
     # --- doors --------------------------------------------------------------------------------
 
-    async def _open_door(self, visit: Visit) -> Rest | None:
+    async def _open_door(self, visit: Visit) -> tuple[bytes | None, Rest | None]:
+        """Serve a request.
+
+        Returns:
+            What came behind it, where the connection may carry another; and what is left to do.
+        """
         if not visit.target.is_websocket_path:
-            await self._serve_http(visit)
-            return None
+            return await self._http_door.serve(visit), None
+        return None, await self._serve_websocket(visit)
+
+    async def _serve_websocket(self, visit: Visit) -> Rest | None:
         try:
             if not visit.head.wants_websocket:
                 raise MalformedRequest(ONLY_WEBSOCKET)
@@ -211,30 +250,18 @@ class Gateway:
                     await self._serve_listener(visit)
                 case Action.CONNECT:
                     return await self._serve_sender(visit)
-                case Action.ACCEPT | Action.REQUEST:
-                    found = visit.namespace.find(visit.target.segments)
-                    entity = _entity(visit.namespace, found[0].name) if found else ""
-                    return await self.websockets.meet(visit, entity=entity)
+                case Action.ACCEPT:
+                    return await self.websockets.meet(visit, entity=visit.entity)
+                case Action.REQUEST:
+                    return await self.http.meet(visit, entity=visit.entity)
         except RelayError as error:
-            self._log_refusal(visit, error)
+            action = visit.target.action
+            log_refusal(visit, error, what=action.value)
+            if action in (Action.LISTEN, Action.CONNECT):
+                side = Side.LISTENER if action is Action.LISTEN else Side.SENDER
+                self.tally.refused(side, visit.entity, error.status or 500)
             await visit.refuse_for(error)
         return None
-
-    def _log_refusal(self, visit: Visit, error: RelayError) -> None:
-        action, status = visit.target.action, error.status or 500
-        report(
-            operation_of(error),
-            "refused %s at %r: %s",
-            action.value,
-            visit.path,
-            error,
-            labels=visit.labels,
-            status=status,
-        )
-        if action is Action.LISTEN:
-            self.tally.refused(Side.LISTENER, visit.entity, status)
-        elif action is Action.CONNECT and visit.target.is_websocket_path:
-            self.tally.refused(Side.SENDER, visit.entity, status)
 
     async def _serve_listener(self, visit: Visit) -> None:
         delay = self._settings.listen_handshake_delay_seconds
@@ -242,10 +269,10 @@ class Gateway:
             # Before all else: what changes meanwhile counts.
             await asyncio.sleep(delay)
             visit.namespace = self._hosts.get(visit.host, visit.namespace)
-        connection, grant = self._admit(visit, Claim.LISTEN, self._websocket_token(visit))
+        connection, grant = self._admission.admit(visit, Claim.LISTEN, self._websocket_token(visit))
         accept = visit.websocket_accept()
-        entity = _entity(visit.namespace, connection.name)
-        with self._counted(visit.namespace.name):
+        entity = entity_of(visit.namespace, connection.name)
+        with self._admission.counted(visit.namespace.name):
             labels = visit.labels
             channel = ControlChannel(
                 visit.wire,
@@ -284,18 +311,10 @@ class Gateway:
     def _renewed(self, visit: Visit, token: str) -> Grant:
         """Check a new token against the namespace as it is now."""
         namespace = self._hosts.get(visit.host, visit.namespace)
-        found = namespace.find(visit.target.segments)
-        return authorize(
-            namespace,
-            found[0] if found else None,
-            token,
-            claim=Claim.LISTEN,
-            path_segments=visit.target.segments,
-            now=time.time() - self._settings.clock_skew_seconds,
-        )
+        return self._admission.grant(visit, namespace, Claim.LISTEN, token)
 
     async def _serve_sender(self, visit: Visit) -> Rest | None:
-        connection, grant = self._admit(visit, Claim.SEND, self._websocket_token(visit))
+        connection, grant = self._admission.admit(visit, Claim.SEND, self._websocket_token(visit))
         accept = visit.websocket_accept()
         report(
             Operation.NEW_SENDER_REGISTERING,
@@ -304,120 +323,20 @@ class Gateway:
             rule=grant.rule,
             tls=visit.wire.tls_version,
         )
-        with self._counted(visit.namespace.name):
-            entity = _entity(visit.namespace, connection.name)
+        with self._admission.counted(visit.namespace.name):
+            entity = entity_of(visit.namespace, connection.name)
             rest = await self.websockets.relay(visit, accept, entity=entity)
         return None if rest is None else partial(self._count_while, visit.namespace.name, rest)
 
     async def _count_while(self, namespace: str, rest: Rest) -> None:
-        with self._counted(namespace):
+        with self._admission.counted(namespace):
             await rest()
 
     def _websocket_token(self, visit: Visit) -> str | None:
         return http_headers.token_of_websocket(visit.head.headers, visit.target.parameters)
-
-    def _admit(
-        self, visit: Visit, claim: Claim, token: str | None, *, any_claim: bool = False
-    ) -> tuple[HybridConnection, Grant]:
-        """Check the token, then that there is something to use it on (in this order, 4.1)."""
-        found = visit.namespace.find(visit.target.segments)
-        grant = authorize(
-            visit.namespace,
-            found[0] if found else None,
-            token,
-            claim=claim,
-            path_segments=visit.target.segments,
-            now=time.time() - self._settings.clock_skew_seconds,
-            any_claim=any_claim,
-        )
-        if found is None:
-            raise EndpointNotFound(NOT_FOUND, hint="check the name of the hybrid connection")
-        if self._is_stopping:
-            raise ServerBusy("The service is shutting down.", hint="try again")
-        return found[0], grant
-
-    @contextmanager
-    def _counted(self, namespace: str) -> Iterator[None]:
-        limit = self._settings.max_connections
-        if self._connections[namespace] >= limit:
-            raise QuotaExceeded(
-                f"QuotaExceeded: The maximum number of connections ({limit}) is open.",
-                hint="close connections, or raise MaxConnections",
-            )
-        self._connections[namespace] += 1
-        try:
-            yield
-        finally:
-            self._connections[namespace] -= 1
-
-    # --- plain HTTP ---------------------------------------------------------------------------
-
-    async def _serve_http(self, visit: Visit) -> None:
-        head, target = visit.head, visit.target
-        if not target.segments and head.method in ("GET", "HEAD"):
-            body = description.feed(namespace=visit.namespace.name, host=head.host, now=time.time())
-            await visit.answer_http(200, "OK", body, description.FEED_TYPE)
-        elif head.value("X-PROCESS-AT") == "ServiceBus" and _api_version(visit):
-            await self._describe(visit)
-        else:
-            await self._refuse_relayed_http(visit)
-
-    async def _describe(self, visit: Visit) -> None:
-        """Answer the runtime-information GET (section 9.1)."""
-        headers = visit.head.headers
-        token, _ = http_headers.token_of_http(headers, visit.target.parameters, requires_auth=True)
-        try:
-            if visit.head.method != "GET":
-                raise MalformedRequest("Only GET is supported here.")
-            connection, _ = self._admit(visit, Claim.SEND, token, any_claim=True)
-        except RelayError as error:
-            self._log_refusal(visit, error)
-            status = error.status or 500
-            reason = visit.reason(str(error))
-            body = description.error(status, reason)
-            await visit.answer_http(status, reason, body, "application/xml; charset=utf-8")
-            return
-        body = description.entry(
-            connection,
-            namespace=visit.namespace.name,
-            host=visit.head.host,
-            api_version=_api_version(visit),
-            listeners=self.listeners.count(_entity(visit.namespace, connection.name)),
-        )
-        await visit.answer_http(200, "OK", body, description.ENTRY_TYPE)
-
-    async def _refuse_relayed_http(self, visit: Visit) -> None:
-        """Say why a request is not relayed; at best, that relayed HTTP is not there yet."""
-        found = visit.namespace.find(visit.target.segments)
-        needs_token = found is None or found[0].requires_client_authorization
-        headers = visit.head.headers
-        token, _ = http_headers.token_of_http(
-            headers, visit.target.parameters, requires_auth=needs_token
-        )
-        try:
-            connection, _ = self._admit(visit, Claim.SEND, token)
-            if not self.listeners.count(_entity(visit.namespace, connection.name)):
-                status = self._settings.no_listener_http_status
-                raise EndpointNotFound(NO_LISTENERS, status=status)
-            raise RelayError(NOT_RELAYED, status=501)
-        except RelayError as error:
-            self._log_refusal(visit, error)
-            await visit.refuse_http(error.status or 500, str(error))
-
-
-def _entity(namespace: Namespace, name: str) -> str:
-    return f"{namespace.name}/{name}".lower()
 
 
 def _parse_target(head: RequestHead) -> Target:
     if head.method == "CONNECT":
         raise MalformedRequest("CONNECT is not supported.", status=405)
     return address.parse_target(head.target)
-
-
-def _api_version(visit: Visit) -> str:
-    for piece in visit.target.query.split("&"):
-        name, _, value = piece.partition("=")
-        if name.lower() == "api-version":
-            return value
-    return ""

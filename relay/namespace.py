@@ -93,3 +93,8 @@ class Namespace:
             return None
         name, suffix = found
         return self.hybrid_connections[name], suffix
+
+
+def entity_of(namespace: Namespace, name: str) -> str:
+    """Name a hybrid connection in the whole relay: ``demo-ns/orders-db``, in lower case."""
+    return f"{namespace.name}/{name}".lower()

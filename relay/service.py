@@ -85,7 +85,7 @@ class Service:
             accepting.cancel()
 
     async def _drain(self) -> None:
-        count = self.gateway.websockets.pair_count
+        count = self._count()
         seconds = self._settings.drain_seconds
         if count:
             _logger.info(
@@ -98,7 +98,11 @@ class Service:
             async with asyncio.timeout(seconds):
                 await self.gateway.wait_idle()
         except TimeoutError:
-            left = self.gateway.websockets.pair_count
+            left = self._count()
             if left:
                 _logger.warning("stopping: %d connections are cut", left, extra={"event": "cut"})
             self.gateway.websockets.abort("the relay stopped")
+            self.gateway.http.abort("the relay stopped")
+
+    def _count(self) -> int:
+        return self.gateway.websockets.pair_count + self.gateway.http.request_count

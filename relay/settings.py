@@ -61,6 +61,19 @@ class RelaySettings:
     head_timeout_seconds: float = 15.0
     """How long a peer may take to send a request head."""
 
+    keep_alive_seconds: float = 120.0
+    """How long an HTTP sender's connection may be idle between two requests."""
+
+    response_timeout_seconds: float = 60.0
+    """How long a listener may take to answer an HTTP request (113)."""
+
+    body_gap_seconds: float = 60.0
+    """How long an HTTP body, either way, may pause; unless its receiver holds it up."""
+
+    listener_return_seconds: float = 5.0
+    """How long an HTTP request whose listener lost its control channel waits for it to come to the
+    rendezvous address."""
+
     ping_interval_seconds: float = 15.0
     """How often every leg is pinged."""
 
@@ -96,6 +109,9 @@ class RelaySettings:
 
     max_pending_rendezvous: int = 1_000
     """Senders that wait for a listener, in the whole relay."""
+
+    max_pending_requests: int = 5_000
+    """HTTP requests that wait for their response or carry it, in the whole relay."""
 
     max_handshakes: int = 256
     """Peers in the middle of their TLS handshake, in the whole relay; more wait."""

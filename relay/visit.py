@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+<<<<<<< HEAD
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+=======
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+>>>>>>> d4b7a1d (Relay: relayed HTTP, first draft)
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -19,6 +24,9 @@ from relay.core import tracking
 from relay.namespace import Namespace
 from relay.request_head import RequestHead
 from relay.responses import response, switching_protocols
+
+Rest = Callable[[], Awaitable[None]]
+"""What is left to do for a request once it has been answered."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,27 +115,7 @@ class Visit:
             headers.append(("Sec-WebSocket-Version", "13"))
         if error.status == 503:
             headers.append(("Retry-After", "1"))
-        await self.refuse(error.status or 500, self.reason(_sentence(error)), *headers)
-
-    async def refuse_http(self, status: int, message: str) -> None:
-        """Answer an HTTP request with a status and the JSON body of section 7.8."""
-        reason = self.reason(message, http=True)
-        body = tracking.error_body(status, reason)
-        await self.answer_http(status, reason, body, "application/json")
-
-    async def answer_http(self, status: int, reason: str, body: bytes, content_type: str) -> None:
-        """Answer an HTTP request and end the connection."""
-        self.wire.send_now(
-            response(
-                status,
-                reason,
-                [("Content-Type", content_type)],
-                body,
-                now=time.time(),
-                is_head=self.head.method == "HEAD",
-            )
-        )
-        await self.wire.close()
+        await self.refuse(error.status or 500, self.reason(sentence(error)), *headers)
 
     def switch_protocols(
         self, accept: list[tuple[str, str]], *, subprotocol: str | None = None
@@ -142,6 +130,7 @@ class UnknownWebSocketVersion(MalformedRequest):
     """The handshake is of another version of WebSocket than 13."""
 
 
-def _sentence(error: RelayError) -> str:
+def sentence(error: RelayError) -> str:
+    """Give an error's words with a full stop."""
     text = str(error)
     return text if text.endswith((".", "'")) else f"{text}."

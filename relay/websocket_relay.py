@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from hybridge.protocol import address, http_headers
@@ -36,10 +36,7 @@ from relay.core.tally import ACCEPT_TIMEOUT, LISTENER_REJECTED, SENDER_LEFT, Sid
 from relay.diagnostics import operation_of, report
 from relay.leg import Pair
 from relay.settings import RelaySettings
-from relay.visit import Visit
-
-Rest = Callable[[], Awaitable[None]]
-"""What is left to do for a request once it has been answered."""
+from relay.visit import Rest, Visit
 
 MAX_EARLY_BYTES = 262_144
 """Bytes that a side may send before it is joined; then it is not read until it is."""

@@ -1,10 +1,11 @@
 """WebSocket frames as a stream: headers rewritten in place, masks, no reassembly (RFC 6455, 5).
 
-Three users, one parser:
+Four users, one parser:
 
 - `Forwarder`: the relay. Masked frames in, unmasked out, each passed on before it is complete.
 - `PayloadReader`: our own ends. Unmasked frames in, places of payload in the buffer out; its
   `MessageReader` for those to whom messages matter.
+- `hybridge.protocol.message_parts`: the relay's end of a rendezvous that carries an HTTP request.
 - `mask_frame` and `control_frame`: frames that our own ends send.
 
 Buffers follow one rule: the `MAX_HEADER_BYTES` in front of what is fed may be overwritten.
@@ -114,12 +115,12 @@ def mask_frame(
         return bytes((first, 0x80 | length)) + mask_key + body
     head = header(opcode, length, fin=fin, mask_key=mask_key)
     size = len(head)
-    turned = _turn(mask_key, -size)
+    turned = turn_key(mask_key, -size)
     buffer[start - size : start] = apply_mask(head, turned)
     return apply_mask(buffer[start - size : end], turned)
 
 
-def _turn(key: bytes, by: int) -> bytes:
+def turn_key(key: bytes, by: int) -> bytes:
     """Rotate a mask key, so that it fits data that begins ``by`` bytes further on."""
     by %= 4
     return key[by:] + key[:by] if by else key
@@ -381,10 +382,10 @@ class Forwarder(FrameParser):
                 self._fresh = False
                 size = len(head)
                 # The header goes over the mask key, or over payload that has left already.
-                turned = _turn(key, phase - size)
+                turned = turn_key(key, phase - size)
                 buffer[start - size : start] = apply_mask(head, turned)
             else:
-                turned = _turn(key, phase)
+                turned = turn_key(key, phase)
             take = min(self._out_left, end - start)
             self._out_left -= take
             self._out.append(apply_mask(buffer[start - size : start + take], turned))

@@ -42,7 +42,7 @@ def request_headers_to_listener(
     Protocol:
         Section 7.2; clauses 37 to 39, 96, 97.
     """
-    without = _HOP_BY_HOP | {_TOKEN_HEADER}
+    without = _HOP_BY_HOP | {_TOKEN_HEADER} | _named_by_connection(headers)
     if authorization_consumed:
         without |= {"authorization"}
     return _with_via(_joined(headers, without=without), via_host)
@@ -56,7 +56,8 @@ def response_headers_to_sender(
     The relay frames the body itself, so the listener's framing headers are dropped. ``Via`` marks
     the response as the listener's: an error of the service has none. Section 7.6; clause 111.
     """
-    return list(_with_via(_joined(headers.items(), without=_HOP_BY_HOP), via_host).items())
+    without = _HOP_BY_HOP | _named_by_connection(headers.items())
+    return list(_with_via(_joined(headers.items(), without=without), via_host).items())
 
 
 def response_headers_to_relay(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -111,6 +112,13 @@ def _header(headers: Iterable[tuple[str, str]], name: str) -> str:
     # Two different tokens join to one that is malformed: neither is picked.
     values = dict.fromkeys(value.strip() for key, value in headers if key.lower() == name)
     return ", ".join(values)
+
+
+def _named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
+    """Name what a peer meant for this hop only (RFC 9110, 7.6.1); ``Host`` and ``Via`` stay."""
+    values = [value for name, value in headers if name.lower() == "connection"]
+    named = {option.strip().lower() for value in values for option in value.split(",")}
+    return named - {"host", "via"}
 
 
 def _joined(

@@ -18,6 +18,9 @@ from hybridge.protocol.secret import Secret
 MAX_MESSAGE_BYTES = 65_536
 """Largest message, as UTF-8: Microsoft's SDKs read into buffers of this size."""
 
+MAX_RENDEZVOUS_REQUEST_BYTES = 262_144
+"""Largest ``request`` on a rendezvous socket: there the headers go that fit no control message."""
+
 MAX_DEPTH = 16
 """Most objects and lists inside one another."""
 
@@ -224,15 +227,15 @@ class Unknown:
 Message: TypeAlias = Accept | Request | Response | RenewToken
 
 
-def parse(text: str) -> Message | UnusableResponse | Unknown:
+def parse(text: str, *, max_bytes: int = MAX_MESSAGE_BYTES) -> Message | UnusableResponse | Unknown:
     """Read one control-channel message. What we do not know in it is ignored.
 
     Raises:
-        MalformedMessage: Over `MAX_MESSAGE_BYTES`, no JSON, deeper than `MAX_DEPTH`, a name twice,
+        MalformedMessage: Over ``max_bytes``, no JSON, deeper than `MAX_DEPTH`, a name twice,
             no object with exactly one key, or what we need is missing or of the wrong type.
     """
-    if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
-        raise MalformedMessage(f"the message is larger than {MAX_MESSAGE_BYTES} bytes")
+    if len(text) > max_bytes or len(text.encode("utf-8", "replace")) > max_bytes:
+        raise MalformedMessage(f"the message is larger than {max_bytes} bytes")
     try:
         document: object = json.loads(
             text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
@@ -256,15 +259,15 @@ def parse(text: str) -> Message | UnusableResponse | Unknown:
             return Unknown(name)
 
 
-def serialize(message: Message) -> str:
+def serialize(message: Message, *, max_bytes: int = MAX_MESSAGE_BYTES) -> str:
     """Write one control-channel message as compact JSON in ASCII.
 
     Raises:
-        MalformedMessage: It is larger than `MAX_MESSAGE_BYTES`, so no peer would take it.
+        MalformedMessage: It is larger than ``max_bytes``, so no peer would take it.
     """
     text = json.dumps({_NAMES[type(message)]: message.to_fields()}, separators=(",", ":"))
-    if len(text) > MAX_MESSAGE_BYTES:
-        raise MalformedMessage(f"the message is larger than {MAX_MESSAGE_BYTES} bytes")
+    if len(text) > max_bytes:
+        raise MalformedMessage(f"the message is larger than {max_bytes} bytes")
     return text
 
 

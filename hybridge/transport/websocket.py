@@ -58,10 +58,16 @@ class HeadReader:
     """Collects bytes up to the blank line that ends an HTTP head; then stops reading.
 
     What came after the head is kept in `rest`.
+
+    Args:
+        stream: Where the head comes from.
+        max_bytes: Longest head.
+        early: What was read of it before.
     """
 
-    def __init__(self, stream: Wire, *, max_bytes: int) -> None:
+    def __init__(self, stream: Wire, *, max_bytes: int, early: bytes = b"") -> None:
         self._stream = stream
+        self._early = early
         self._max_bytes = max_bytes
         self._bytes = bytearray()
         self._done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
@@ -73,8 +79,15 @@ class HeadReader:
         `is_too_long` tells the two apart. A deadline is the caller's.
         """
         self._stream.attach(self)
-        self._stream.resume()
+        replay(self, self._early)
+        if not self._done.done():
+            self._stream.resume()
         return await self._done
+
+    def give_up(self) -> None:
+        """Wait for nothing more: `read` gives None."""
+        self._stream.pause()
+        self._finish(None)
 
     @property
     def is_too_long(self) -> bool:

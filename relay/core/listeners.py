@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from hybridge.protocol.errors import EndpointNotFound, QuotaExceeded
-from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.protocol.messages import RemoteEndpoint, Request
+from relay.core.request_flow import Event, Form
 
 MAX_LISTENERS = 25
 """Listeners of one hybrid connection (clause 57)."""
@@ -46,6 +48,64 @@ class Invitation:
     remote_endpoint: RemoteEndpoint
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestInvitation:
+    """What a listener needs to know of an HTTP request, but for the host of its address."""
+
+    id: str
+    """Names the request; the response repeats it, so it is never the sender's choice."""
+
+    path: str
+    """Hybrid connection and suffix as the sender wrote them, percent-encoded."""
+
+    query: str
+    """The sender's own query, without ``sb-hc-`` parameters."""
+
+    secret: str
+    """What makes the rendezvous address known to the listener alone."""
+
+    request_target: str
+    method: str
+    request_headers: Mapping[str, str]
+    remote_endpoint: RemoteEndpoint
+
+    body: bytes | None
+    """The whole body, where the control channel may carry it: empty if there is none. None: the
+    request goes by rendezvous."""
+
+    def message(self, address: str, *, has_body: bool) -> Request:
+        """Give the complete ``request`` message (7.2)."""
+        return Request(
+            address=address,
+            id=self.id,
+            request_target=self.request_target,
+            method=self.method,
+            remote_endpoint=self.remote_endpoint,
+            request_headers=self.request_headers,
+            body=has_body,
+        )
+
+
+class Answers(Protocol):
+    """Is told what a listener answers on its control channel, one read at a time."""
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Hear of the response and its body, or that the control channel is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How a request was handed to a listener."""
+
+    listener_id: str
+    address: str
+    """Where the listener can come, for the request or with the response."""
+
+    form: Form
+    forget: Callable[[], None]
+    """Call it when the request is over: what the listener still says of it is then ignored."""
+
+
 class ControlChannelHandle(Protocol):
     """A listener's control channel, as the directory sees it."""
 
@@ -55,6 +115,16 @@ class ControlChannelHandle(Protocol):
         Raises:
             QuotaExceeded: The message would be longer than a control message may be.
         """
+
+    def request(self, invitation: RequestInvitation, answers: Answers) -> tuple[str, Form]:
+        """Tell the listener of an HTTP request; give its address, and how it was told."""
+        ...
+
+    def forget(self, request_id: str) -> None:
+        """Ignore what the listener still says of a request."""
+
+    def retire(self, code: int, reason: str) -> None:
+        """Close it once the requests that it carries have been answered."""
 
     def close(self, code: int, reason: str) -> None:
         """Close it with a WebSocket close code."""
@@ -93,6 +163,19 @@ class ListenerDirectory(Protocol):
 
     async def invite(self, entity: str, invitation: Invitation, criteria: Criteria) -> str:
         """Tell one listener, chosen at random among those admitted; give its id.
+
+        Raises:
+            EndpointNotFound: Nobody is online, or all are excluded.
+        """
+        ...
+
+    async def request(
+        self, entity: str, invitation: RequestInvitation, criteria: Criteria, answers: Answers
+    ) -> Delivery:
+        """Hand an HTTP request to one listener, chosen as in `invite`.
+
+        What it answers on its control channel comes to ``answers``, wherever that channel ends;
+        what it brings to the rendezvous address comes to the sender's node directly.
 
         Raises:
             EndpointNotFound: Nobody is online, or all are excluded.
@@ -173,6 +256,28 @@ class Listeners:
             EndpointNotFound: Nobody is online, or all are excluded.
             QuotaExceeded: The sender's headers do not fit a control message.
         """
+        chosen, channel = self._chosen(entity, criteria)
+        channel.invite(invitation)
+        return chosen
+
+    async def request(
+        self, entity: str, invitation: RequestInvitation, criteria: Criteria, answers: Answers
+    ) -> Delivery:
+        """Hand an HTTP request to one listener, chosen as in `invite`.
+
+        Raises:
+            EndpointNotFound: Nobody is online, or all are excluded.
+        """
+        chosen, channel = self._chosen(entity, criteria)
+        address, form = channel.request(invitation, answers)
+        return Delivery(
+            listener_id=chosen,
+            address=address,
+            form=form,
+            forget=partial(channel.forget, invitation.id),
+        )
+
+    def _chosen(self, entity: str, criteria: Criteria) -> tuple[str, ControlChannelHandle]:
         channels = self._online.get(entity)
         if not channels:
             raise EndpointNotFound(NO_LISTENERS, hint="start a listener, such as `hcm run`")
@@ -180,5 +285,4 @@ class Listeners:
         if not candidates:
             raise EndpointNotFound(ALL_EXCLUDED, hint="correct the ids in the two headers")
         chosen = self._choose(candidates)
-        channels[chosen].invite(invitation)
-        return chosen
+        return chosen, channels[chosen]

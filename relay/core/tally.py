@@ -128,9 +128,12 @@ class Tally:
 
     def disconnected(self, side: Side, entity: str, *, payload_bytes: int = 0) -> None:
         """Count the end of a control channel or of a joined connection, and what it carried."""
-        labels = self.labels(entity)
-        self.disconnects[side, labels] += 1
-        self.bytes_transferred[labels] += payload_bytes
+        self.disconnects[side, self.labels(entity)] += 1
+        self.transferred(entity, payload_bytes)
+
+    def transferred(self, entity: str, payload_bytes: int) -> None:
+        """Count what a connection or request has carried, now that it is over."""
+        self.bytes_transferred[self.labels(entity)] += payload_bytes
 
 
 _NOWHERE: Final = Labels("", NAMESPACE_ONLY)

@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -125,16 +125,35 @@ class RawPeer:
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await self.reader.readexactly(size)
 
-    async def answer(self) -> Answer:
-        """Read one HTTP response."""
+    async def answer(self, *, has_body: bool = True) -> Answer:
+        """Read one HTTP response, its body by its length or its chunks; HEAD has none."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             head = await self.reader.readuntil(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1")[:-4].split("\r\n")
         _, status, reason = (status_line + " ").split(" ", 2)
         headers = [(k, v.strip()) for k, _, v in (line.partition(":") for line in lines)]
-        length = next((int(v) for k, v in headers if k.lower() == "content-length"), 0)
-        body = await self.receive_exactly(length) if length else b""
-        return Answer(int(status), reason.rstrip(" "), headers, body)
+        answer = Answer(int(status), reason.rstrip(" "), headers)
+        if not has_body:
+            return answer
+        if answer.all("Transfer-Encoding") == ["chunked"]:
+            return replace(answer, body=await self.chunks())
+        length = int(next(iter(answer.all("Content-Length")), "0"))
+        return replace(answer, body=await self.receive_exactly(length) if length else b"")
+
+    async def chunk(self) -> bytes:
+        """Read one chunk; the last is empty."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)
+        data = await self.receive_exactly(size + 2)
+        assert data.endswith(b"\r\n")
+        return data[:-2]
+
+    async def chunks(self) -> bytes:
+        """Read chunks up to the last."""
+        whole = bytearray()
+        while piece := await self.chunk():
+            whole += piece
+        return bytes(whole)
 
     async def frame(self) -> Frame:
         """Read one frame."""

@@ -15,9 +15,12 @@ from relay.core.listeners import (
     MAX_LISTENERS,
     NO_LISTENERS,
     Criteria,
+    Answers,
     Invitation,
+    RequestInvitation,
     Listeners,
-)
+)from relay.core.request_flow import Form
+
 
 ENTITY = "ns1/hc1"
 INVITATION = Invitation(
@@ -37,6 +40,8 @@ class Channel:
 
     def __init__(self, *, is_too_small: bool = False) -> None:
         self.invitations: list[Invitation] = []
+        self.requests: list[RequestInvitation] = []
+        self.forgotten: list[str] = []
         self.closes: list[int] = []
         self._is_too_small = is_too_small
 
@@ -44,6 +49,16 @@ class Channel:
         if self._is_too_small:
             raise QuotaExceeded("the headers are too large")
         self.invitations.append(invitation)
+
+    def request(self, invitation: RequestInvitation, answers: Answers) -> tuple[str, Form]:
+        self.requests.append(invitation)
+        return "wss://relay/address", Form.CONTROL_CHANNEL
+
+    def forget(self, request_id: str) -> None:
+        self.forgotten.append(request_id)
+
+    def retire(self, code: int, reason: str) -> None:
+        self.closes.append(code)
 
     def close(self, code: int, reason: str) -> None:
         self.closes.append(code)
