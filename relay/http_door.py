@@ -19,7 +19,6 @@ from relay.settings import RelaySettings
 from relay.visit import Visit, sentence
 
 NO_WEBSOCKET = "WebSocket handshakes go to the path below /$hc/."
-UNKNOWN_EXPECTATION = "Only the expectation 100-continue is met here."
 
 
 class HttpDoor:
@@ -73,8 +72,6 @@ class HttpDoor:
     async def _relayed(self, visit: Visit) -> bytes | None:
         if visit.head.wants_websocket:
             raise MalformedRequest(NO_WEBSOCKET)
-        if visit.head.values("Expect") and not _expects_continue(visit):
-            raise MalformedRequest(UNKNOWN_EXPECTATION, status=417)
         found = visit.namespace.find(visit.target.segments)
         token, is_authorization_used = http_headers.token_of_http(
             visit.head.headers,
@@ -139,10 +136,6 @@ def log_refusal(visit: Visit, error: RelayError, *, what: str) -> None:
         labels=visit.labels,
         status=error.status or 500,
     )
-
-
-def _expects_continue(visit: Visit) -> bool:
-    return ",".join(visit.head.values("Expect")).strip().lower() == "100-continue"
 
 
 def _api_version(visit: Visit) -> str:

@@ -6,7 +6,6 @@ A request is read once, and answered at most once. The response's bytes of one t
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Iterable
 from typing import Protocol
@@ -64,7 +63,7 @@ class HttpSender:
         self._is_broken = False
         self._early = bytearray()
         self._pipelined = bytearray()
-        self._writer: ResponseWriter | None = None
+        self._writer = ResponseWriter(visit.head)
         self._out: list[bytes] = []
         self._flushed: asyncio.Future[None] | None = None
         self.body_bytes = 0
@@ -74,9 +73,6 @@ class HttpSender:
 
     def start(self) -> None:
         """Take over the connection: read on, with what came with the head."""
-        if self.body.length == 0:
-            # Nothing to read: that makes it done.
-            self.body.feed(b"")
         self.wire.attach(self)
         replay(self, self.visit.early)
         if self.wire.is_open and not self._is_held:
@@ -84,17 +80,13 @@ class HttpSender:
 
     # --- the request --------------------------------------------------------------------------
 
-    @property
-    def expects_continue(self) -> bool:
-        """Whether the sender waits for a word of ours before it sends its body."""
-        expectations = ",".join(self.visit.head.values("Expect")).lower()
-        return expectations == "100-continue" and self.visit.head.http_version == "1.1"
-
     def want_body(self) -> None:
         """Read the body, and hand it on from now on."""
         self._is_wanted = True
-        if self.expects_continue and not (self._early or self.body.is_done or self._writer):
-            self.wire.send_now(ResponseWriter(self.visit.head).continue_())
+        if not (self._early or self.body.is_done):
+            # A sender that waits for this word has sent nothing yet.
+            self._out.append(self._writer.continue_())
+            self.flush()
         early, self._early = bytes(self._early), bytearray()
         self._read_body(early)
         self.read_on()
@@ -184,29 +176,25 @@ class HttpSender:
         body_length: int | None,
     ) -> None:
         """Begin the response. A request whose body is not all here yet is the connection's last."""
-        head = self.visit.head
         if self.is_last or not self.body.is_done:
-            head = dataclasses.replace(head, headers=(*head.headers, ("Connection", "close")))
-        self._writer = ResponseWriter(head)
+            self._writer.keeps_alive = False
         self._out.append(
             self._writer.start(status, reason, headers, body_length=body_length, now=time.time())
         )
 
     def send_body(self, data: bytes) -> None:
         """Send more of the response's body."""
-        assert self._writer is not None  # noqa: S101  # the flow begins before it sends
         self.sent_bytes += len(data)
         self._out.append(self._writer.data(data))
 
     def end_response(self) -> None:
         """Complete the response."""
-        assert self._writer is not None  # noqa: S101  # the flow begins before it ends
         self._out.append(self._writer.end())
 
     def answer(self, status: int, reason: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole response of the relay's own."""
         self.start_response(status, reason, headers, body_length=len(body))
-        self._out += (self._writer.data(body), self._writer.end()) if self._writer else ()
+        self._out += (self._writer.data(body), self._writer.end())
         self.flush()
 
     def refuse(self, status: int, message: str) -> None:
@@ -220,7 +208,7 @@ class HttpSender:
     def flush(self) -> None:
         """Write what has been given since the last time."""
         out, self._out = self._out, []
-        if out:
+        if any(out):
             self.wire.send_now(out[0] if len(out) == 1 else b"".join(out))
 
     # --- the end ------------------------------------------------------------------------------
@@ -231,7 +219,7 @@ class HttpSender:
         Returns:
             None where there is no next: the connection has been ended, in order.
         """
-        if self._writer is None or not (self._writer.keeps_alive and self.body.is_done):
+        if not (self._writer.keeps_alive and self.body.is_done):
             await self.wire.close(stall_seconds=stall_seconds)
             return None
         # Who does not read its responses gets no more of them.

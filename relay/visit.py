@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import time
-<<<<<<< HEAD
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-=======
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
->>>>>>> d4b7a1d (Relay: relayed HTTP, first draft)
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request

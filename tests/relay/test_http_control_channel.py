@@ -1,17 +1,18 @@
-"""HTTP requests that the control channel carries whole, and answers that it carries (7.2 to 7.6)."""
+"""HTTP requests that the control channel carries whole, and their answers (7.2 to 7.6)."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
-from tests.support.http import HttpPeers, error_code, heard, http_peers, response
-from tests.support.raw import RawPeer
+from tests.support.http import HttpPeers, heard, http_peers, response
 from tests.support.relay import HOST, RunningRelay
 from tests.support.wire import is_alive
 
 
 @pytest.fixture
-async def http(relay: RunningRelay):
+async def http(relay: RunningRelay) -> AsyncIterator[HttpPeers]:
     async with http_peers(relay) as peers:
         yield peers
 

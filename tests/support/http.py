@@ -94,7 +94,11 @@ class HttpPeers:
     control: RawPeer
 
     def request(
-        self, target: str = "/hc1", *headers: tuple[str, str], method: str = "GET", body: bytes = b""
+        self,
+        target: str = "/hc1",
+        *headers: tuple[str, str],
+        method: str = "GET",
+        body: bytes = b"",
     ) -> bytes:
         """Write a request with a good token; a body gets its length."""
         length = [("Content-Length", str(len(body)))] if body else []
@@ -103,7 +107,11 @@ class HttpPeers:
 
     @asynccontextmanager
     async def sending(
-        self, target: str = "/hc1", *headers: tuple[str, str], method: str = "GET", body: bytes = b""
+        self,
+        target: str = "/hc1",
+        *headers: tuple[str, str],
+        method: str = "GET",
+        body: bytes = b"",
     ) -> AsyncIterator[RawPeer]:
         """A sender whose request has gone out on a new connection."""
         async with await self.peers.dial() as sender:

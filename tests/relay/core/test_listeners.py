@@ -14,13 +14,13 @@ from relay.core.listeners import (
     ALL_EXCLUDED,
     MAX_LISTENERS,
     NO_LISTENERS,
-    Criteria,
     Answers,
+    Criteria,
     Invitation,
-    RequestInvitation,
     Listeners,
-)from relay.core.request_flow import Form
-
+    RequestInvitation,
+)
+from relay.core.request_flow import Form
 
 ENTITY = "ns1/hc1"
 INVITATION = Invitation(
