@@ -92,7 +92,9 @@ async def a_sender_shows_its_token_in_the_query(world: World) -> None:
 
 async def an_http_request_has_a_wrong_key(world: World) -> None:
     _, token = world.token(key=CANARY)
-    await world.peers.request(http_request("/hc1", HOST, ("Authorization", token)))
+    headers = [("Authorization", token), ("Connection", "close")]
+    peer, _ = await world.peers.request(http_request("/hc1", HOST, *headers))
+    assert await peer.ended()
 
 
 async def a_renewal_has_a_wrong_key(world: World) -> None:

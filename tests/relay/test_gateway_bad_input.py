@@ -266,8 +266,9 @@ async def test_a_head_in_many_pieces_is_read(relay: RunningRelay, peers: RelayPe
 
 
 def head_of(size: int) -> bytes:
-    empty = http_request("/", HOST, ("X", ""))
-    return http_request("/", HOST, ("X", "x" * (size - len(empty))))
+    close = ("Connection", "close")
+    empty = http_request("/", HOST, close, ("X", ""))
+    return http_request("/", HOST, close, ("X", "x" * (size - len(empty))))
 
 
 @pytest.mark.parametrize("size", [32_768 + 1, 65_536, 1_000_000])
@@ -296,8 +297,8 @@ async def test_a_head_of_the_largest_size_is_read(peers: RelayPeers) -> None:
 async def test_more_than_128_headers_are_answered_431(
     peers: RelayPeers, count: int, status: int
 ) -> None:
-    headers = [(f"X-{number}", "1") for number in range(count)]
-    peer, answer = await peers.request(http_request("/", HOST, *headers))
+    headers = [(f"X-{number}", "1") for number in range(count - 1)]
+    peer, answer = await peers.request(http_request("/", HOST, ("Connection", "close"), *headers))
 
     assert answer.status == status
     assert await peer.ended()
@@ -336,12 +337,16 @@ async def test_what_is_clear_but_not_spoken_here_is_named(
     assert await peer.ended()
 
 
-async def test_a_second_request_on_the_connection_is_not_answered(peers: RelayPeers) -> None:
-    peer, answer = await peers.request(ROOT + ROOT)
+async def test_requests_on_one_connection_are_answered_in_order_up_to_a_bad_one(
+    peers: RelayPeers,
+) -> None:
+    async with await peers.dial() as peer:
+        await peer.send(ROOT + ROOT + b"GET / HTTP/1.1\n\n" + b"\r\n\r\n" + ROOT)
+        answers = [await peer.answer() for _ in range(3)]
 
-    assert answer.status == 200
-    assert answer.all("Connection") == ["close"]
-    assert await peer.reader.read() == b""
+        assert [answer.status for answer in answers] == [200, 200, 400]
+        assert answers[2].all("Connection") == ["close"]
+        assert await peer.reader.read() == b""
 
 
 async def test_a_peer_that_leaves_before_its_answer_is_no_matter(relay: RunningRelay) -> None:

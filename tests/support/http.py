@@ -57,10 +57,11 @@ def response(
     reason: str | None = None,
     headers: dict[str, str] | None = None,
     pieces: Sequence[bytes] | None = None,
+    is_whole: bool = True,
 ) -> bytes:
     """Write a response and its body as frames: one binary message, whole or in pieces.
 
-    ``body=None`` announces no body and sends none.
+    ``body=None`` announces no body and sends none; without ``is_whole`` more of it must follow.
     """
     fields: dict[str, object] = {
         "requestId": request_id,
@@ -73,7 +74,7 @@ def response(
     text = frame(TEXT, json.dumps({"response": fields}).encode())
     if body is None:
         return text
-    return text + binary([body] if pieces is None else pieces)
+    return text + binary([body] if pieces is None else pieces, is_whole=is_whole)
 
 
 def binary(pieces: Sequence[bytes], *, is_whole: bool = True) -> bytes:
