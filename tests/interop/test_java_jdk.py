@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from hybridge import Listener, connect
+from tests.interop.dotnet_peer import DotnetListener, answer, answer_by_rendezvous
 from tests.interop.install import HERE
 from tests.interop.java_peer import listener_resource, sender_resource
 from tests.interop.relay_on_443 import HOST, InteropRelay
+from tests.support.raw import BINARY
 
 PATH = "java"
 
@@ -133,3 +135,24 @@ async def test_a_java_sender_and_our_listener(relay: InteropRelay, flags: list[s
                 await stream.send_eof()
                 assert await sender.lines() == ["binary 6", "close 1000 Shutdown"]
                 assert await stream.receive() == b""
+
+
+async def test_http_url_connection_sends_chunks_and_reads_the_answer(
+    relay: InteropRelay, flags: list[str]
+) -> None:
+    async with (
+        DotnetListener(relay, PATH) as listener,
+        java(relay, flags, "request") as sender,
+    ):
+        command = await listener.command("request")
+        peer, _ = await relay.peers.visit(str(command["address"]))
+        async with peer:
+            request = (await peer.command())["request"]
+            assert isinstance(request, dict)
+            assert await peer.message() == (BINARY, bytes(100_000))
+            await answer_by_rendezvous(peer, request, b"posted")
+            assert await sender.line() == f"POST 200 OK 6 1.1 {HOST}"
+        request = await listener.command("request")
+        assert request["requestTarget"] == f"/{PATH}/items?color=red"
+        await answer(listener, request, body=bytes(65_000))
+        assert await sender.lines() == [f"GET 200 OK 65000 1.1 {HOST}"]

@@ -4,23 +4,30 @@
 const https = require('hyco-https');
 const { commands, emit, key, namespace, path, pattern, rule, summary } = require('./lines');
 
+// hyco-https loses headers that are given to writeHead alone, and never answers end(nothing at all).
+const answer = (response, headers, body) => {
+  for (const [name, value] of Object.entries(headers)) {
+    response.setHeader(name, value);
+  }
+  if (body && body.length) {
+    response.end(body);
+  } else {
+    response.end();
+  }
+};
+
 const BINARY = { 'Content-Type': 'application/octet-stream' };
 
 const answers = {
   // The same body back, and what the request was.
-  echo: (request, response, body) => {
-    response.writeHead(200, { 'Content-Type': request.headers['content-type'] || 'text/plain',
-      'X-Method': request.method, 'X-Url': request.url });
-    response.end(body);
-  },
+  echo: (request, response, body) => answer(response, {
+    'Content-Type': 'application/octet-stream', 'X-Method': request.method, 'X-Url': request.url,
+  }, body),
   // n bytes at once.
-  size: (request, response, body, query) => {
-    response.writeHead(200, BINARY);
-    response.end(pattern(Number(query.get('n'))));
-  },
+  size: (request, response, body, query) =>
+    answer(response, BINARY, pattern(Number(query.get('n')))),
   // n bytes, each by a write of its own.
   bytes: (request, response, body, query) => {
-    response.writeHead(200, BINARY);
     const bytes = pattern(Number(query.get('n')));
     for (let i = 0; i < bytes.length; i++) {
       response.write(bytes.subarray(i, i + 1));
@@ -28,13 +35,12 @@ const answers = {
     response.end();
   },
   status: (request, response, body, query) => {
-    response.writeHead(Number(query.get('code')), query.get('reason') || undefined, {});
+    response.writeHead(Number(query.get('code')), query.get('reason') || undefined);
     response.end();
   },
-  headers: (request, response) => {
-    response.writeHead(200, { 'Content-Type': 'application/json', "X-Odd!#$%&'*+-.^_`|~": '"\'(),/:;<=>?@[\\]{}' });
-    response.end(JSON.stringify(request.headers));
-  },
+  headers: (request, response) => answer(response, {
+    'Content-Type': 'application/json', "X-Odd!#$%&'*+-.^_`|~": '"\'(),/:;<=>?@[\\]{}',
+  }, Buffer.from(JSON.stringify(request.headers))),
 };
 
 const uri = https.createRelayListenUri(namespace, path);
