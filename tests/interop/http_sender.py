@@ -7,10 +7,15 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from tests.interop.relay_on_443 import HOST, PORT, InteropRelay
 from tests.support.raw import DEADLINE_SECONDS
+
+_threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="http sender")
+"""Not the event loop's own few: those look up names for the listener that is to answer."""
 
 
 @dataclass(frozen=True)
@@ -71,4 +76,7 @@ async def ask(
     body: bytes | Iterable[bytes] | None = None,
 ) -> Response:
     """`HttpSender.ask`, beside what the event loop does meanwhile."""
-    return await asyncio.to_thread(sender.ask, method, target, headers=headers, body=body)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(
+        _threads, partial(sender.ask, method, target, headers=headers, body=body)
+    )
