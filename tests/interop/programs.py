@@ -31,7 +31,7 @@ def summary(data: bytes) -> dict[str, object]:
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def node_environment(relay: InteropRelay, path: str) -> dict[str, str]:
+def node_environment(relay: InteropRelay, path: str, *, host: str = HOST) -> dict[str, str]:
     """What leads an unmodified Node program to the relay: names, trust, and the variables that
     Microsoft's samples and tests read."""
     return {
@@ -40,7 +40,7 @@ def node_environment(relay: InteropRelay, path: str) -> dict[str, str]:
         "NODE_OPTIONS": f"--require={HERE / 'node' / 'names.js'} --no-deprecation",
         "NODE_EXTRA_CA_CERTS": str(relay.ca),
         "RELAY_ADDRESS": "127.0.0.1",
-        "SB_HC_NAMESPACE": HOST,
+        "SB_HC_NAMESPACE": host,
         "SB_HC_PATH": path,
         "SB_HC_KEYRULE": RULE,
         "SB_HC_KEY": KEY,
@@ -50,9 +50,9 @@ def node_environment(relay: InteropRelay, path: str) -> dict[str, str]:
 class NodeProgram:
     """One script of ``tests/interop/node``, from start to end of the ``async with``."""
 
-    def __init__(self, script: str, relay: InteropRelay, path: str) -> None:
+    def __init__(self, script: str, relay: InteropRelay, path: str, *, host: str = HOST) -> None:
         self._script = script
-        self._environment = node_environment(relay, path)
+        self._environment = node_environment(relay, path, host=host)
         self._process: asyncio.subprocess.Process | None = None
         self._said: list[str] = []
 

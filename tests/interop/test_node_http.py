@@ -202,6 +202,16 @@ async def test_without_a_listener_the_answer_is_azures_404(sender: NodeProgram) 
     assert "via" not in headers_of(response)
 
 
+@pytest.mark.clause(123)
+async def test_a_body_that_waits_to_be_asked_for(
+    listener: NodeProgram, sender: NodeProgram
+) -> None:
+    for size in (10, LARGE):
+        headers = {"Expect": "100-continue", "Content-Length": size}
+        response = await send(sender, "POST", "/echo", size=size, headers=headers)
+        assert summary(pattern(size)).items() <= response.items()
+
+
 # --- crosswise -----------------------------------------------------------------------------------
 
 

@@ -139,6 +139,18 @@ async def test_a_sender_without_a_token_is_welcome_where_none_is_needed(
         assert (await sender.event("message"))["size"] == 5
 
 
+async def test_localhost_does_as_a_namespace_too(relay: InteropRelay) -> None:
+    async with (
+        NodeProgram("ws_listener.js", relay, PATH, host="localhost") as listener,
+        NodeProgram("ws_sender.js", relay, PATH, host="localhost") as sender,
+    ):
+        await listener.event("listening")
+        await sender.tell("open")
+        await sender.event("open")
+        await sender.tell("text", text="hello")
+        assert (await sender.event("message"))["size"] == 5
+
+
 async def test_ten_senders_at_once_each_get_their_own_bytes_back(
     relay: InteropRelay, ws_listener: NodeProgram
 ) -> None:

@@ -35,12 +35,20 @@ const send = (command) => {
     response.on('error', (error) => emit('failed', { id: command.id, message: error.message }));
   });
   request.on('error', (error) => emit('failed', { id: command.id, message: error.message }));
-  const body = pattern(command.size || 0);
-  const step = command.step || body.length || 1;
-  for (let at = 0; at < body.length; at += step) {
-    request.write(body.subarray(at, at + step));
+  const write = () => {
+    const body = pattern(command.size || 0);
+    const step = command.step || body.length || 1;
+    for (let at = 0; at < body.length; at += step) {
+      request.write(body.subarray(at, at + step));
+    }
+    request.end();
+  };
+  if (headers.Expect) {
+    request.on('continue', write);
+    request.flushHeaders();
+  } else {
+    write();
   }
-  request.end();
 };
 
 commands({ send, together: (command) => command.requests.forEach(send) });
