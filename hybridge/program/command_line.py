@@ -37,6 +37,12 @@ def run_command(
         result = command.main(
             args=None if args is None else list(args), prog_name=program, standalone_mode=False
         )
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Its message is the whole help.
+        group, path = error.ctx.command, error.ctx.command_path
+        commands = sorted(group.commands) if isinstance(group, click.Group) else []
+        hint = f"give {' or '.join(commands)}; '{path} --help' tells more"
+        _leave(program, "a command is missing", hint, EXIT_USAGE)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else program
         hint = f"'{path} --help' lists what can be given"

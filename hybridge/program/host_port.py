@@ -56,6 +56,9 @@ def parse_host(text: str, *, setting: str, hint: str = "") -> str:
     if ":" in bare:
         if bare is text and not hint.startswith("write a host name"):
             raise InvalidSetting(setting, f"{text!r}: put the IPv6 address in brackets", hint=hint)
+        if bare.count(":") == 1:
+            why = "it has a port" if bare[-1].isdecimal() else "it has a colon"
+            raise InvalidSetting(setting, f"{bare!r} is not a host name: {why}", hint=hint)
         try:
             return ipaddress.IPv6Address(bare).compressed
         except ValueError:

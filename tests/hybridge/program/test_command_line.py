@@ -87,6 +87,19 @@ def test_a_wrong_command_line_is_two_lines_and_exit_code_2(
     assert hint == "prog: hint: 'prog --help' lists what can be given"
 
 
+def test_without_a_command_the_commands_are_named_in_two_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    group = click.Group(commands={"run": sample, "forward": sample})
+
+    assert exit_code(group) == 2
+
+    assert capsys.readouterr().err.splitlines() == [
+        "prog: error: a command is missing",
+        "prog: hint: give forward or run; 'prog --help' tells more",
+    ]
+
+
 @pytest.mark.parametrize(
     "argument",
     [

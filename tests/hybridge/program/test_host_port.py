@@ -82,6 +82,8 @@ def test_a_lone_host_may_be_an_ipv6_address_with_or_without_brackets() -> None:
     assert parse_host("[::1]", setting="Hosts") == "::1"
     with pytest.raises(InvalidSetting, match="the host is missing"):
         parse_host("", setting="Hosts")
+    with pytest.raises(InvalidSetting, match="is not a host name: it has a port"):
+        parse_host("localhost:8443", setting="Hosts")
     with pytest.raises(InvalidSetting, match="not a host name"):
         parse_host("*.example.test", setting="Hosts")
 
