@@ -40,7 +40,7 @@ class Scale:
 SCALE = (
     Scale(stall_seconds=120.0, ping_interval_seconds=15.0, pong_timeout_seconds=10.0)
     if is_full_length()
-    else Scale(stall_seconds=3.0, ping_interval_seconds=0.1, pong_timeout_seconds=0.8)
+    else Scale(stall_seconds=2.0, ping_interval_seconds=0.1, pong_timeout_seconds=0.8)
 )
 """A stall is several times as long as a silent peer may live."""
 

@@ -197,7 +197,7 @@ async def test_a_side_that_goes_on_sending_is_waited_for(ends: Ends) -> None:
 
 
 @pytest.mark.clause(84, 88)
-@with_settings(replace(SETTINGS, half_close_idle_seconds=1.0, ping_interval_seconds=0.1))
+@with_settings(replace(SETTINGS, half_close_idle_seconds=0.6, ping_interval_seconds=0.1))
 async def test_a_side_whose_data_is_held_back_is_waited_for(
     relay: RunningRelay, ends: Ends
 ) -> None:
@@ -211,7 +211,7 @@ async def test_a_side_whose_data_is_held_back_is_waited_for(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(far.send(stream))
         await until(lambda: relay.service.gateway.websockets.held_bytes)
-        assert await is_silent(far, seconds=1.5)
+        assert await is_silent(far, seconds=0.9)
         near.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await near.message() == (BINARY, content)
 
