@@ -335,7 +335,7 @@ async def test_asked_to_stop_it_does_not_wait_for_a_relay_that_takes_no_refusal(
             await super().reject(status, description)
             await asyncio.Event().wait()
 
-    shorten_graces(monkeypatch, dial=0.01, answer=0.02)
+    shorten_graces(monkeypatch, dial=0.01, answer=0.3)
     world = SilentWorld()
     async with asyncio.timeout(30), running(world, settings_for("orders")) as life:
         sender = world.listeners["orders"].offer(Unanswered("waiting"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import psutil
@@ -18,6 +19,23 @@ from tests.support.until import until
 
 _GUID = "7f1c2c1e-3c0e-4a53-9f0b-2b1f6a1d9c11"
 _NUMBER = "X-Number"
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[RunningRelay]:
+    """A relay with patience.
+
+    A thousand TLS handshakes in one process are seconds of a core, on a busy machine half a minute:
+    who comes last shall not be refused for it.
+    """
+    settings = RelaySettings(
+        drain_seconds=0,
+        tls_timeout_seconds=120,
+        head_timeout_seconds=120,
+        accept_timeout_seconds=120,
+    )
+    async with running_relay(settings=settings) as running:
+        yield running
 
 
 async def _listen(peers: RelayPeers, control: RawPeer, count: int, name: str) -> list[str]:
@@ -74,19 +92,16 @@ async def test_100_senders_at_once_all_meet_their_listener(
 
 @pytest.mark.clause(62, 71, 76)
 @pytest.mark.timeout(180)
-async def test_500_senders_with_one_id_each_get_their_own_listeners_nonce() -> None:
+async def test_500_senders_with_one_id_each_get_their_own_listeners_nonce(
+    relay: RunningRelay, peers: RelayPeers
+) -> None:
     count = 500
-    # A thousand TLS handshakes in one process are seconds of a core, on a busy machine half a
-    # minute: the sender that is last shall not be refused for it.
-    settings = RelaySettings(drain_seconds=0, accept_timeout_seconds=120)
-    async with running_relay(settings=settings) as relay:
-        peers = RelayPeers(relay.port, ca=relay.ca, host=relay.host)
-        async with listening(relay, peers) as control, asyncio.TaskGroup() as tasks:
-            listener = tasks.create_task(_listen(peers, control, count, "only"))
-            senders = [
-                tasks.create_task(_send(relay, peers, number, f"{CONNECT}&sb-hc-id={_GUID}"))
-                for number in range(count)
-            ]
+    async with listening(relay, peers) as control, asyncio.TaskGroup() as tasks:
+        listener = tasks.create_task(_listen(peers, control, count, "only"))
+        senders = [
+            tasks.create_task(_send(relay, peers, number, f"{CONNECT}&sb-hc-id={_GUID}"))
+            for number in range(count)
+        ]
 
     assert [each.result() for each in senders] == [f"only:{number}" for number in range(count)]
     assert sorted(listener.result(), key=int) == [str(number) for number in range(count)]
