@@ -59,7 +59,9 @@ class _RelayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give every number."""
         now = self._reading
-        yield self._gauges("ActiveConnections", "Connections that are joined now.", now.connections)
+        yield self._gauges(
+            "ActiveConnections", "Connections and HTTP requests now.", now.connections
+        )
         yield self._gauges("ActiveListeners", "Listeners that are online now.", now.listeners)
         text = "Payload bytes, both directions, live ones included."
         yield self._counters("BytesTransferred", text, now.transferred)

@@ -91,6 +91,17 @@ class Exchange:
         """How long it has taken so far."""
         return round(self._loop.time() - self._began_at, 3)
 
+    @property
+    def payload_bytes(self) -> int:
+        """What of both bodies has been carried so far."""
+        return self.sender.body_bytes + self.sender.sent_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held back for sender and listener."""
+        leg = self.leg.wire.held_bytes if self.leg is not None else 0
+        return self.sender.wire.held_bytes + leg
+
     # --- before a listener is told ------------------------------------------------------------
 
     async def collect(self) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 
 from hybridge.protocol import address, http_headers
 from hybridge.protocol.errors import EndpointNotFound, RelayError
@@ -43,6 +44,15 @@ class HttpRelay:
         """Requests that are being relayed now."""
         return len(self._waiting)
 
+    def live(self) -> Iterator[tuple[str, int]]:
+        """Give the entity of each request, and the payload that it has carried so far."""
+        return ((each.entity, each.payload_bytes) for each in self._waiting)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are held back for peers that do not take them, of all requests."""
+        return sum(each.held_bytes for each in self._waiting)
+
     async def relay(
         self, visit: Visit, *, entity: str, is_authorization_used: bool
     ) -> bytes | None:
@@ -60,6 +70,8 @@ class HttpRelay:
             visit, entity=entity, settings=self._settings, is_last=self._is_stopping
         )
         exchange.sender.start()
+        sent = Operation.SENDER_SENT_HTTP_REQUEST
+        report(sent, "a request comes", labels=visit.labels, method=visit.head.method)
         secret = ""
         try:
             secret = self._waiting.add(exchange)
@@ -126,7 +138,7 @@ class HttpRelay:
 
     def _log_end(self, exchange: Exchange, *, is_answered: bool) -> None:
         side, entity, sender = Side.SENDER, exchange.entity, exchange.sender
-        self._tally.transferred(entity, sender.body_bytes + sender.sent_bytes)
+        self._tally.transferred(entity, exchange.payload_bytes)
         if exchange.outcome is Operation.LISTENER_SENT_HTTP_RESPONSE:
             self._tally.accepted(side, entity)
         elif is_answered:
@@ -137,8 +149,7 @@ class HttpRelay:
             self._tally.refused(side, entity, 502)
         report(
             exchange.outcome,
-            "a request was answered %d: %s",
-            exchange.status,
+            "a request ended: %s",
             one_line(exchange.why),
             labels=exchange.visit.labels,
             status=exchange.status,
@@ -163,6 +174,8 @@ class HttpRelay:
             accept = visit.websocket_accept()
             await exchange.delivered
             leg = exchange.meet(visit, accept)
+            accepting = Operation.LISTENER_ACCEPTING_CONNECTION
+            report(accepting, "a listener opens an address", labels=exchange.visit.labels)
         if leg is None:
             # Unknown, used and late look alike; so does an address that was changed.
             await visit.refuse(self._settings.unknown_rendezvous_status, visit.reason(UNKNOWN))

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from relay.core.tally import Attempt, Labels, Side
@@ -23,7 +24,7 @@ class Reading:
     """The hybrid connections that are configured."""
 
     connections: Mapping[Labels, int]
-    """Joined now."""
+    """Joined now, and HTTP requests that are under way."""
 
     listeners: Mapping[Labels, int]
     """Online now."""
@@ -67,10 +68,10 @@ class Scraper:
 
     def read(self) -> Reading:
         """Take every number, in one turn of the event loop."""
-        tally, websockets = self._gateway.tally, self._gateway.websockets
+        tally, websockets, http = self._gateway.tally, self._gateway.websockets, self._gateway.http
         connections: Counter[Labels] = Counter()
         transferred = Counter(tally.bytes_transferred)
-        for entity, payload_bytes in websockets.live():
+        for entity, payload_bytes in chain(websockets.live(), http.live()):
             labels = tally.labels(entity)
             connections[labels] += 1
             transferred[labels] += payload_bytes
@@ -85,7 +86,7 @@ class Scraper:
             attempts=dict(tally.attempts),
             disconnects=dict(tally.disconnects),
             waiting=websockets.waiting_count,
-            held_bytes=websockets.held_bytes,
+            held_bytes=websockets.held_bytes + http.held_bytes,
             lag=self._lag.cumulative,
             lag_seconds=self._lag.total_seconds,
         )

@@ -60,7 +60,7 @@ class Operation(enum.Enum):
     """It has gone; the line names the listener."""
 
     LISTENER_ACCEPTING_CONNECTION = "ListenerAcceptingConnection", logging.DEBUG
-    """A listener has opened the rendezvous address."""
+    """A listener has opened the rendezvous address of a connection or of a request."""
 
     LISTENER_ACCEPTING_CONNECTION_TIMEOUT = "ListenerAcceptingConnectionTimeout", logging.WARNING
     """No listener opened the rendezvous address in time; the sender is answered 404."""
@@ -86,7 +86,7 @@ class Operation(enum.Enum):
     """A listener's response broke off after its head had gone to the sender."""
 
     LISTENER_SENT_HTTP_RESPONSE = "ListenerSentHttpResponse", logging.INFO
-    """A listener's response is complete and with the sender: the one line of a request at INFO."""
+    """A listener's response is complete; the line of a request at INFO."""
 
     LISTENER_ACCEPTING_HTTP_REQUEST_FAILED = "ListenerAcceptingHttpRequestFailed", logging.WARNING
     """A listener was lost, or answered what cannot be passed on; the sender is answered 502."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -15,6 +16,7 @@ from hybridge.program import logs
 from relay.core.operations import Operation
 from relay.diagnostics import azure_fields, report
 from relay.settings import RelaySettings
+from tests.support.http import heard, http_peers, response
 from tests.support.meeting import CONNECT, joined, listening, waiting
 from tests.support.raw import BINARY, RelayPeers, close_frame, frame
 from tests.support.relay import HOST, KEY, RunningRelay, running_relay
@@ -126,9 +128,59 @@ MEETING = [
 ]
 
 
+ANSWERED = ["ListenerReturningHttpResponse", "ListenerSentHttpResponse"]
+REQUESTED = ["SenderSentHttpRequest", "MessageSendingToListener", "MessageSentToListener"]
+
+
 def between(*events: str) -> list[str]:
     """What is logged while one listener is online."""
     return ["NewListenerRegistered", *events, "ListenerUnregistered"]
+
+
+async def a_request_is_answered(world: World) -> None:
+    async with http_peers(world.relay) as http, http.sending(body=CANARY.encode()) as sender:
+        request = await heard(http.control)
+        await http.control.send(response(request.id, CANARY.encode(), reason="as you like"))
+        assert (await sender.answer()).status == 200
+
+
+async def a_request_is_answered_by_rendezvous(world: World) -> None:
+    async with http_peers(world.relay) as http, http.sending() as sender:
+        request = await heard(http.control)
+        async with await http.visit(request.address) as visitor:
+            await visitor.send(response(request.id, CANARY.encode()))
+            assert (await sender.answer()).status == 200
+
+
+async def a_response_breaks_off(world: World) -> None:
+    async with http_peers(world.relay) as http, http.sending() as sender:
+        request = await heard(http.control)
+        async with await http.visit(request.address) as visitor:
+            await visitor.send(response(request.id, CANARY.encode(), is_whole=False))
+            await sender.reader.readuntil(CANARY.encode())
+            visitor.reset()
+            await sender.ended()
+
+
+async def a_response_cannot_be_passed_on(world: World) -> None:
+    async with http_peers(world.relay) as http, http.sending() as sender:
+        request = await heard(http.control)
+        await http.control.send(response(request.id, status=99, reason=CANARY))
+        assert (await sender.answer()).status == 502
+
+
+async def a_request_is_not_answered(world: World) -> None:
+    async with http_peers(world.relay) as http, http.sending() as sender:
+        await heard(http.control)
+        assert (await sender.answer()).status == 504
+
+
+async def a_request_finds_no_listener(world: World) -> None:
+    peer, answer = await world.peers.request(
+        http_request(f"/hc1?sb-hc-token={quote(world.token()[1])}&x={CANARY}", HOST)
+    )
+    async with peer:
+        assert answer.status == 404
 
 
 @dataclass(frozen=True)
@@ -147,6 +199,30 @@ CASES = [
     ),
     Case(a_listener_rejects, between(*INVITED, "ListenerRejectedConnection")),
     Case(a_sender_leaves_early, between(*INVITED, "SenderConnectionClosed")),
+    Case(a_request_is_answered, between(*REQUESTED, *ANSWERED)),
+    Case(
+        a_request_is_answered_by_rendezvous,
+        between(*REQUESTED, "ListenerAcceptingConnection", *ANSWERED),
+    ),
+    Case(
+        a_response_breaks_off,
+        between(
+            *REQUESTED,
+            "ListenerAcceptingConnection",
+            "ListenerReturningHttpResponse",
+            "ListenerReturningHttpResponseFailed",
+        ),
+    ),
+    Case(
+        a_response_cannot_be_passed_on,
+        between(*REQUESTED, "ListenerAcceptingHttpRequestFailed"),
+    ),
+    Case(
+        a_request_is_not_answered,
+        between(*REQUESTED, "ListenerAcceptingRequestTimeout"),
+        {"response_timeout_seconds": 0.05},
+    ),
+    Case(a_request_finds_no_listener, ["SenderSentHttpRequest", "ProcessingRequestFailed"]),
     Case(nobody_listens, ["NewSenderRegistering", "ProcessingRequestFailed"]),
     Case(a_sender_has_no_token, ["AuthorizationFailed"]),
     Case(a_sender_asks_to_listen, ["AuthorizationFailed"]),

@@ -14,10 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay.core.tally import Side
 from relay.loop_lag import MEASURE_SECONDS
 from relay.settings import RelaySettings
+from tests.support.http import heard, http_peers, response
 from tests.support.meeting import CONNECT, is_silent, joined, listening, waiting
 from tests.support.metrics import AdminPort, Samples, admin_port
 from tests.support.raw import BINARY, RelayPeers, close_frame, frame
 from tests.support.relay import (
+    HOST,
     KEY,
     RunningRelay,
     certificate,
@@ -26,6 +28,7 @@ from tests.support.relay import (
     running_relay,
 )
 from tests.support.until import until
+from tests.support.wire import http_request
 
 ROOT = Path(__file__).parents[2]
 STRANGERS = "-NamespaceOnlyMetric-"
@@ -164,6 +167,64 @@ async def test_a_sender_that_leaves_before_it_is_joined_is_its_own_fault() -> No
         assert samples["hybridge_rendezvous_waiting"] == 0
         assert samples["SenderConnections_TotalRequests_total{hc1}"] == 1
         assert samples["SenderDisconnects_total{hc1}"] == 0
+
+
+async def test_a_request_is_counted_while_it_is_under_way_and_after(
+    relay: RunningRelay, admin: AdminPort
+) -> None:
+    async with http_peers(relay) as http, http.sending(method="POST", body=b"x" * 1_000) as sender:
+        request = await heard(http.control)
+        async with await http.visit(request.address) as visitor:
+            await visitor.send(response(request.id, b"y" * 20, is_whole=False))
+            await sender.reader.readuntil(b"y" * 20)
+            live = counted(await admin.samples())
+            await visitor.send(frame(0, b"z" * 4) + close_frame())
+            await sender.reader.readuntil(b"0\r\n\r\n")
+            over = counted(await settled(admin, "ActiveConnections{hc1}", 0))
+
+    listener = {
+        "ActiveListeners{hc1}": 1,
+        "ListenerConnections_Success_total{hc1,Success}": 1,
+        "ListenerConnections_TotalRequests_total{hc1}": 1,
+    }
+    assert live == listener | {"ActiveConnections{hc1}": 1, "BytesTransferred_total{hc1}": 1_020}
+    assert over == listener | {
+        "BytesTransferred_total{hc1}": 1_024,
+        "SenderConnections_Success_total{hc1,Success}": 1,
+        "SenderConnections_TotalRequests_total{hc1}": 1,
+    }
+
+
+async def test_requests_that_fail_are_counted_by_whose_fault_it_is(
+    relay: RunningRelay, peers: RelayPeers, admin: AdminPort
+) -> None:
+    peer, _ = await peers.request(http_request("/hc1", HOST))  # no token
+    peer.reset()
+    async with http_peers(relay) as http:
+        async with http.sending() as sender:
+            request = await heard(http.control)
+            await http.control.send(response(request.id, status=404))
+            assert (await sender.answer()).status == 404
+        async with http.sending() as sender:
+            request = await heard(http.control)
+            await http.control.send(response(request.id, status="99"))
+            assert (await sender.answer()).status == 502
+        async with http.sending() as sender:
+            await heard(http.control)
+            sender.reset()
+            left = "SenderConnections_ClientError_total{hc1,SenderLeft}"
+            await settled(admin, left, 1)
+
+    samples = await admin.samples()
+
+    assert {name: value for name, value in samples.items() if value and "Sender" in name} == {
+        # A listener's own 404 is an answer.
+        "SenderConnections_Success_total{hc1,Success}": 1,
+        "SenderConnections_ClientError_total{hc1,SenderLeft}": 1,
+        "SenderConnections_ClientError_total{hc1,TokenMissingOrInvalid}": 1,
+        "SenderConnections_ServerError_total{hc1,BadGateway}": 1,
+        "SenderConnections_TotalRequests_total{hc1}": 4,
+    }
 
 
 async def test_strangers_names_make_one_label_and_not_many(
