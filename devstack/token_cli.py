@@ -153,7 +153,7 @@ def _check_resource(resource: str, given: ConnectionString) -> None:
 @token.command(
     epilog="""\b
 Examples:
-  hybridge token inspect --connection-string "$ORDERS_SEND" "$TOKEN"
+  hybridge token inspect --connection-string "$ORDERS_SEND" --file token.txt
   hybridge token inspect --relay localhost:8443 --ca ca.pem --file token.txt"""
 )
 @_connection_string_options

@@ -155,7 +155,7 @@ def _opens(information: Answer) -> bool | None:
 
 
 def _may(with_token: Answer, without_token: Answer) -> bool | None:
-    if with_token.status == 401 and with_token.message.startswith(Refusal.CLAIM.value):
+    if with_token.status == 401:
         return False
     if without_token.status != 401:
         return None  # It looks at other things first, or asks for no token here.

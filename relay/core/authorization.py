@@ -65,7 +65,8 @@ def authorize(
             comes before existence, so a stranger learns nothing about names.
         token: As it came; None or empty if there is none.
         claim: What the action needs: `Claim.LISTEN` or `Claim.SEND`.
-        path_segments: The whole path asked for, decoded, suffix included.
+        path_segments: The whole path asked for, decoded, suffix included. Of a listener's, the
+            name of the hybrid connection counts.
         now: Unix time in seconds.
         any_claim: Take any claim instead, as for runtime information.
 
@@ -97,6 +98,9 @@ def authorize(
     rule = _signer(namespace, hybrid_connection, parsed)
     if rule is None:
         raise InvalidSignature("InvalidSignature: The token has an invalid signature.")
+    if claim == Claim.LISTEN and hybrid_connection is not None:
+        # A listener gets the whole hybrid connection, whatever follows its name in the address.
+        path_segments = path_segments[: hybrid_connection.name.count("/") + 1]
     if not sas.covers(parsed, namespace.hosts, path_segments):
         raise InvalidAudience(
             "InvalidAudience: The authorization header contains a token with a wrong audience."

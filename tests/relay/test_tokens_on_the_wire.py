@@ -210,6 +210,23 @@ async def test_a_token_for_something_else_is_refused_with_401(asks: Asks, resour
     assert answer.reason.startswith("InvalidAudience: ")
 
 
+@pytest.mark.clause(26, 27)
+async def test_a_token_for_one_request_does_not_open_the_hybrid_connection_to_a_listener(
+    asks: Asks,
+) -> None:
+    # Whoever listens at this address gets every sender of hc1.
+    target = "/$hc/hc1/sub?sb-hc-action=listen"
+    below, whole = (
+        sas_token(quoted(f"http://{HOST}/hc1{end}"), key_name="listenrule") for end in ("/sub", "")
+    )
+
+    answer = await asks.to_listen(below, target=target)
+
+    assert answer.status == 401
+    assert answer.reason.startswith("InvalidAudience: ")
+    assert (await asks.to_listen(whole, target=target)).status == 101
+
+
 @pytest.mark.clause(28)
 async def test_a_token_of_one_name_does_not_cover_a_longer_name(asks: Asks) -> None:
     answer = await asks.to_connect(sas_token(HC1), target="/$hc/hc10?sb-hc-action=connect")

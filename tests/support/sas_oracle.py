@@ -70,7 +70,9 @@ def decide(served: Served, token: str | None, path: str, *, right: str, now: flo
                 found = (name, rights)
     if found is None:
         return "InvalidSignature"
-    if not _opens(served, signed.sr, path):
+    # 3.3, step 4: a listener asks for the entity itself, whatever follows in its address.
+    asked = entity if right == "Listen" and entity is not None else path
+    if not _opens(served, signed.sr, asked):
         return "InvalidAudience"
     if int(signed.se) <= now:
         return "ExpiredToken"
