@@ -212,6 +212,7 @@ class Exchange:
         self._touch()
         if sends_request:
             self._send_request(leg)
+        self._watch()
         leg.start(visit.early)
         return leg
 

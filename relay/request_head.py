@@ -57,6 +57,14 @@ class RequestHead:
         return "websocket" in upgrades and "upgrade" in options
 
     @property
+    def announces_body(self) -> bool:
+        """Whether a body follows: chunked, which may be empty, or of a length that is not 0."""
+        return bool(self.values("Transfer-Encoding")) or self.value("Content-Length") not in (
+            None,
+            "0",
+        )
+
+    @property
     def expects_continue(self) -> bool:
         """Whether the sender waits for a 100 before it sends its body (RFC 9110, 10.1.1).
 

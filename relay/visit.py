@@ -92,6 +92,9 @@ class Visit:
         )
         if self.head.values("Sec-WebSocket-Version") not in ([], ["13"]):
             raise UnknownWebSocketVersion("Only version 13 of WebSocket is spoken here.")
+        if self.head.announces_body:
+            # What follows the head would be frames to us, and a body to a proxy before us.
+            raise MalformedRequest("This is no WebSocket handshake: it announces a body.")
         answer = ServerProtocol().accept(request)
         if answer.status_code != 101:
             problem = (answer.body or b"").decode().strip().rpartition(": ")[2]

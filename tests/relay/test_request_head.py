@@ -74,6 +74,19 @@ def test_a_head_of_http_1_0_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "announces"),
+    [
+        ([], False),
+        (["Content-Length: 0"], False),
+        (["Content-Length: 1"], True),
+        (["Transfer-Encoding: chunked"], True),
+    ],
+)
+def test_a_head_announces_a_body_or_none(lines: list[str], announces: bool) -> None:
+    assert parse_head(head(*lines)).announces_body is announces
+
+
+@pytest.mark.parametrize(
     ("lines", "first", "expects"),
     [
         ([], "GET / HTTP/1.1", False),

@@ -34,6 +34,9 @@ class Row:
     gets: int | str
     """Status of the refusal, ``served``, or ``waits`` for bytes that do not come."""
 
+    late: int | None
+    """Status that a row gets which ``waits``."""
+
     sees: tuple[str, ...]
     """What reaches the listener before the canary: method, target, body."""
 
@@ -42,6 +45,12 @@ class Row:
     @property
     def sent(self) -> bytes:
         return b"".join(text.encode("latin-1") * times for text, times in self.parts)
+
+    @property
+    def statuses(self) -> list[int]:
+        """What the sender gets, up to the end of the connection."""
+        refusal = self.late if self.gets == "waits" else self.gets
+        return [200] * len(self.all_seen) + ([refusal] if isinstance(refusal, int) else [])
 
     @property
     def all_seen(self) -> list[str]:
@@ -56,13 +65,16 @@ def load_table() -> list[Row]:
 
 def _row(fields: dict[str, object]) -> Row:
     sent, gets, sees = fields["sent"], fields["gets"], fields.get("sees", [])
+    late = fields.get("late")
     assert isinstance(gets, int | str)
+    assert isinstance(late, int) is (gets == "waits")
     assert isinstance(sees, list)
     return Row(
         kind=str(fields["class"]),
         name=str(fields["row"]),
         parts=tuple(map(_part, sent if isinstance(sent, list) else [sent])),
         gets=gets,
+        late=late if isinstance(late, int) else None,
         sees=tuple(map(str, sees)),
         is_canary_served=gets == "served" and fields.get("canary") is not False,
     )
@@ -98,7 +110,12 @@ What the relay does with each of {rows} requests, {refused} of which it refuses.
 stands a second request on the same connection, the canary: where the first is refused, the
 connection is closed and the canary reaches nobody. The table is
 `tests/vectors/http_smuggling.json`; `tests/relay/test_smuggling_table.py` checks it against the
-modules that read requests. This page is made of it: `python -m tests.support.smuggling`.
+modules that read requests, and `tests/relay/test_http_smuggling.py` sends it to a relay over TLS,
+with a listener behind it that notes every request it is given. This page is made of it:
+`python -m tests.support.smuggling`.
+
+"Nothing whole" is that: where a body is refused in the middle, and is not one that the control
+channel carries, the listener has its head and a rendezvous socket that breaks.
 
 In the second column, `␍` is CR, `␊` is LF, `␉` is a tab, and other bytes that cannot be seen are
 in hexadecimal; the blanks are as they were sent, the first line and `Host: localhost` are left
@@ -133,7 +150,7 @@ def _outcome(row: Row) -> str:
         case "served":
             return "its response" if row.is_canary_served else "its response, then the end"
         case "waits":
-            return "408 in the end, closed"
+            return f"{row.late} in the end, closed"
         case status if row.sees:
             return f"the response to the first, then {status}, closed"
         case status:
