@@ -156,6 +156,8 @@ class Exchange:
 
     def request_body(self, pieces: list[bytes], *, is_done: bool) -> None:
         """Hand on more of the body."""
+        if self.over.done():
+            return
         if self.leg is not None:
             self.leg.send_body(pieces, is_last=is_done)
             self._touch()

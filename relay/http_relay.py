@@ -93,7 +93,7 @@ class HttpRelay:
         )
 
     def _status(self, error: RelayError) -> int:
-        if isinstance(error, EndpointNotFound):
+        if isinstance(error, EndpointNotFound) and str(error) == NO_LISTENERS:
             return self._settings.no_listener_http_status
         return error.status or 500
 

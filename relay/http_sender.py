@@ -61,6 +61,7 @@ class HttpSender:
         self._is_wanted = False
         self._is_held = False
         self._is_broken = False
+        self._is_gone = False
         self._early = bytearray()
         self._pipelined = bytearray()
         self._writer = ResponseWriter(visit.head)
@@ -74,7 +75,8 @@ class HttpSender:
     def start(self) -> None:
         """Take over the connection: read on, with what came with the head."""
         self.wire.attach(self)
-        replay(self, self.visit.early)
+        early, self.visit.early = self.visit.early, b""
+        replay(self, early)
         if self.wire.is_open and not self._is_held:
             self.wire.resume()
 
@@ -87,9 +89,9 @@ class HttpSender:
             # A sender that waits for this word has sent nothing yet.
             self._out.append(self._writer.continue_())
             self.flush()
+        self.read_on()
         early, self._early = bytes(self._early), bytearray()
         self._read_body(early)
-        self.read_on()
 
     def hold(self) -> None:
         """Read no more for now: the listener is slower."""
@@ -157,6 +159,7 @@ class HttpSender:
             self._events.sender_drained()
 
     def _left(self) -> None:
+        self._is_gone = True
         self._settle()
         if self._events is not None:
             self._events.sender_left()
@@ -219,7 +222,7 @@ class HttpSender:
         Returns:
             None where there is no next: the connection has been ended, in order.
         """
-        if not (self._writer.keeps_alive and self.body.is_done):
+        if self._is_gone or not (self._writer.keeps_alive and self.body.is_done):
             await self.wire.close(stall_seconds=stall_seconds)
             return None
         # Who does not read its responses gets no more of them.
@@ -233,4 +236,4 @@ class HttpSender:
                 if self.wire.held_bytes >= before:
                     self.wire.abort()
         self.wire.pause()
-        return bytes(self._pipelined) if self.wire.is_open else None
+        return None if self._is_gone or not self.wire.is_open else bytes(self._pipelined)

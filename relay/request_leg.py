@@ -213,10 +213,12 @@ class RequestLeg:
         if self._close_seen or self._over.done():
             return
         events: list[Event] = []
+        is_broken = False
         try:
             for part in self._reader.feed(buffer, start, end):
                 events += self._events(part)
         except ProtocolViolation as error:
+            is_broken = True
             events.append(ListenerViolated(f"{error}.", error.close_code))
         if self._reader.pings and not self._close_sent:
             # Only the last is owed (RFC 6455, 5.5.3).
@@ -227,7 +229,9 @@ class RequestLeg:
             events.append(ListenerClosed(is_clean=close.code in (None, CloseCode.NORMAL)))
         if events:
             self._owner.take(events)
-        if self._close_seen and (self._close_sent or self._is_leaving):
+        if is_broken:
+            self._end(is_orderly=self._close_sent)  # No answer to the Close could be read.
+        elif self._close_seen and (self._close_sent or self._is_leaving):
             self.close(CloseCode.NORMAL, "NormalClosure")
 
     def ended(self) -> None:
