@@ -42,7 +42,8 @@ def request_headers_to_listener(
     Protocol:
         Section 7.2; clauses 37 to 39, 96, 97.
     """
-    without = _HOP_BY_HOP | {_TOKEN_HEADER} | _named_by_connection(headers)
+    # The relay meets an expectation itself, with its own 100.
+    without = _HOP_BY_HOP | {_TOKEN_HEADER, "expect"} | _named_by_connection(headers)
     if authorization_consumed:
         without |= {"authorization"}
     return _with_via(_joined(headers, without=without), via_host)

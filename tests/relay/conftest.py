@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.http import HttpPeers, http_peers
 from tests.support.raw import RawPeer, RelayPeers
 from tests.support.relay import RunningRelay, running_relay
 
@@ -32,3 +33,10 @@ async def listener(peers: RelayPeers, listen_token: str) -> AsyncIterator[RawPee
     """The control channel of a listener that is online on hc1."""
     async with await peers.listener("hc1", listen_token) as peer:
         yield peer
+
+
+@pytest.fixture
+async def http(relay: RunningRelay) -> AsyncIterator[HttpPeers]:
+    """A listener on hc1, and what HTTP senders need."""
+    async with http_peers(relay) as peers:
+        yield peers
