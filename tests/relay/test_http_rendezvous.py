@@ -62,18 +62,20 @@ async def test_a_post_of_65537_bytes_goes_by_rendezvous_and_so_does_the_next(
 
 @pytest.mark.clause(94)
 async def test_a_chunked_body_is_streamed_as_fragments_of_one_message(http: HttpPeers) -> None:
-    async with http.sending("/hc1", CHUNKED, method="POST") as sender:
-        async with await http.visit(await address_of(http.control)) as near:
-            request = json.loads((await near.message())[1])["request"]
-            frames: list[Frame] = []
-            for piece in (b"4\r\nwxyz\r\n", b"1\r\n!\r\n2\r\n??\r\n"):
-                await sender.send(piece)
-                frames.append(await near.frame())
-            await sender.send(b"0\r\n\r\n")
+    async with (
+        http.sending("/hc1", CHUNKED, method="POST") as sender,
+        await http.visit(await address_of(http.control)) as near,
+    ):
+        request = json.loads((await near.message())[1])["request"]
+        frames: list[Frame] = []
+        for piece in (b"4\r\nwxyz\r\n", b"1\r\n!\r\n2\r\n??\r\n"):
+            await sender.send(piece)
             frames.append(await near.frame())
-            await near.send(response(request["id"], None))
+        await sender.send(b"0\r\n\r\n")
+        frames.append(await near.frame())
+        await near.send(response(request["id"], None))
 
-            assert (await sender.answer()).status == 200
+        assert (await sender.answer()).status == 200
 
     assert request["body"] is True
     assert "Transfer-Encoding" not in request["requestHeaders"]
@@ -99,11 +101,13 @@ async def test_headers_that_fit_no_control_message_go_by_rendezvous(http: HttpPe
     # Latin-1 takes six bytes a character in JSON.
     headers = [(f"X-{number}", "ø" * 250) for number in range(100)]
     for body in (b"", b"small"):
-        async with http.sending("/hc1", *headers, body=body, method="POST") as sender:
-            async with await http.visit(await address_of(http.control)) as near:
-                request = await heard(near)
-                await near.send(response(request.id, b"got it"))
-                assert (await sender.answer()).body == b"got it"
+        async with (
+            http.sending("/hc1", *headers, body=body, method="POST") as sender,
+            await http.visit(await address_of(http.control)) as near,
+        ):
+            request = await heard(near)
+            await near.send(response(request.id, b"got it"))
+            assert (await sender.answer()).body == b"got it"
 
         assert request.body == body
         assert request.headers["X-99"] == "ø" * 250
@@ -111,13 +115,15 @@ async def test_headers_that_fit_no_control_message_go_by_rendezvous(http: HttpPe
 
 async def test_no_frame_of_a_request_is_larger_than_64_kib(http: HttpPeers) -> None:
     body = bytes(1_000_000)
-    async with http.sending(method="POST", body=body) as sender:
-        async with await http.visit(await address_of(http.control)) as near:
-            await near.message()
-            frames = [await near.frame()]
-            while not frames[-1].fin:
-                frames.append(await near.frame())
-            sender.reset()
+    async with (
+        http.sending(method="POST", body=body) as sender,
+        await http.visit(await address_of(http.control)) as near,
+    ):
+        await near.message()
+        frames = [await near.frame()]
+        while not frames[-1].fin:
+            frames.append(await near.frame())
+        sender.reset()
 
     assert sum(len(each.payload) for each in frames) == 1_000_000
     assert max(len(each.payload) for each in frames) <= 65_536
@@ -160,20 +166,22 @@ async def test_a_sender_that_expects_100_is_told_at_once_that_nobody_listens(
 
 @pytest.mark.parametrize("ending", ["reset", "nonsense"])
 async def test_a_body_that_breaks_off_does_not_look_complete(http: HttpPeers, ending: str) -> None:
-    async with http.sending("/hc1", CHUNKED, method="POST") as sender:
-        async with await http.visit(await address_of(http.control)) as near:
-            await near.message()
-            await sender.send(b"4\r\nhalf\r\n")
-            assert (await near.frame()).payload == b"half"
-            if ending == "reset":
-                sender.reset()
-            else:
-                await sender.send(b"no chunk\r\n")
-                answer = await sender.answer()
-                assert (answer.status, error_code(answer)) == (400, "BadRequest")
-                assert await sender.ended()
+    async with (
+        http.sending("/hc1", CHUNKED, method="POST") as sender,
+        await http.visit(await address_of(http.control)) as near,
+    ):
+        await near.message()
+        await sender.send(b"4\r\nhalf\r\n")
+        assert (await near.frame()).payload == b"half"
+        if ending == "reset":
+            sender.reset()
+        else:
+            await sender.send(b"no chunk\r\n")
+            answer = await sender.answer()
+            assert (answer.status, error_code(answer)) == (400, "BadRequest")
+            assert await sender.ended()
 
-            assert await rest(near) == (b"", False), "no end of the message, no Close"
+        assert await rest(near) == (b"", False), "no end of the message, no Close"
     assert await is_alive(http.control)
 
 
