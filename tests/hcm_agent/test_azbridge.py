@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from hcm_agent import azbridge
 from hcm_agent.agent import Agent
 from hcm_agent.hybrid_connection import Outside
 from hcm_agent.port_names import NamedTarget, parse_target
@@ -32,29 +33,44 @@ def ports(*texts: str) -> tuple[NamedTarget, ...]:
 
 
 @contextlib.asynccontextmanager
+async def serving_at(
+    relay: RunningRelay,
+    *targets: str,
+    idle_seconds: float = 240,
+    open_seconds: float = 20,
+    dial: Dial = dial_tcp,
+) -> AsyncIterator[None]:
+    """An agent that speaks azbridge; stopped at the end."""
+    text = relay.connection_string("hc1", key_name="listenrule")
+    entry = HybridConnectionSettings(
+        connection_string=connection_string.parse(text),
+        azbridge=ports(*targets),
+        ca=relay.ca,
+        connect_to=relay.connect_to,
+        timing=Timing(open_timeout_seconds=open_seconds),
+        datagram_idle_seconds=idle_seconds,
+    )
+    settings = AgentSettings(hybrid_connections=(entry,))
+    lifetime = Lifetime()
+    agent = Agent(settings, load=lambda: settings, max_connections=100, outside=Outside(dial=dial))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(agent.run(lifetime))
+        yield
+        lifetime.stop()
+
+
+@contextlib.asynccontextmanager
 async def serving(
     *targets: str, idle_seconds: float = 240, open_seconds: float = 20, dial: Dial = dial_tcp
 ) -> AsyncIterator[RunningRelay]:
     """A relay, and an agent that speaks azbridge."""
-    async with running_relay() as relay:
-        text = relay.connection_string("hc1", key_name="listenrule")
-        entry = HybridConnectionSettings(
-            connection_string=connection_string.parse(text),
-            azbridge=ports(*targets),
-            ca=relay.ca,
-            connect_to=relay.connect_to,
-            timing=Timing(open_timeout_seconds=open_seconds),
-            datagram_idle_seconds=idle_seconds,
-        )
-        settings = AgentSettings(hybrid_connections=(entry,))
-        lifetime = Lifetime()
-        agent = Agent(
-            settings, load=lambda: settings, max_connections=100, outside=Outside(dial=dial)
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(agent.run(lifetime))
-            yield relay
-            lifetime.stop()
+    async with (
+        running_relay() as relay,
+        serving_at(
+            relay, *targets, idle_seconds=idle_seconds, open_seconds=open_seconds, dial=dial
+        ),
+    ):
+        yield relay
 
 
 def warning(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
@@ -207,6 +223,18 @@ async def test_the_positive_answer_comes_before_the_target_is_tried_and_then_it_
     assert record.getMessage() == "db:5432 refused the connection"
 
 
+async def test_asked_to_stop_it_breaks_what_has_not_said_its_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(azbridge, "ANSWER_SECONDS", 0.05)
+    async with contextlib.AsyncExitStack() as opened, running_relay() as relay:
+        async with serving_at(relay, "test/127.0.0.1:9"):
+            sender = await opened.enter_async_context(await connect_raw(relay))
+            await say(sender, b"\x01\x00")
+
+        assert await rest(sender) == (b"", False)
+
+
 async def test_a_target_that_breaks_looks_broken_and_no_end() -> None:
     with Target() as target:
         async with serving(f"test/127.0.0.1:{target.port}") as relay, await connect_raw(relay) as s:
@@ -293,6 +321,20 @@ async def test_a_connection_that_ends_within_a_datagram_breaks() -> None:
         assert await binary(sender) == b"\x01\x00\x01"
 
         assert await rest(sender) == (b"", False)
+
+
+async def test_a_udp_target_without_an_address_breaks_the_connection_after_the_positive_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nowhere = "x" * 64  # Longer than any label of a name.
+    with caplog.at_level(logging.WARNING, "hcm_agent"):
+        async with serving(f"udp://{nowhere}:17") as relay, await connect_raw(relay) as sender:
+            await say(sender, b"\x01\x00\x01\x0217")
+
+            _, was_orderly = await rest(sender)
+
+    assert not was_orderly
+    assert f"the name {nowhere!r} cannot be resolved" in warning(caplog).getMessage()
 
 
 async def test_a_target_without_a_listener_is_said_once_in_the_log(
