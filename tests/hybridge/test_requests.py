@@ -548,9 +548,16 @@ async def test_a_body_that_is_too_large_for_the_handler_is_answered_413() -> Non
     assert response["statusCode"] == 413
 
 
-async def test_a_handler_that_throws_after_the_head_has_left_breaks_the_response() -> None:
+@pytest.mark.parametrize("is_block", [True, False])
+async def test_a_handler_that_throws_after_the_head_has_left_breaks_the_response(
+    is_block: bool,
+) -> None:
     async def handler(request: IncomingRequest) -> None:
-        async with await request.start(200) as response:
+        response = await request.start(200)
+        if not is_block:
+            await response.send(b"x" * 100_000)
+            raise ValueError("ours")
+        async with response:
             await response.send(b"x" * 100_000)
             raise ValueError("ours")
 
