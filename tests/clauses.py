@@ -1,9 +1,10 @@
-"""Which test checks which clause: fills the last column of docs/protocol.md.
+"""Which test checks which clause, and how it ended: the last two columns of docs/protocol.md.
 
     python -m tests.clauses            which clauses have no test yet
     python -m tests.clauses 71         the tests of clause 71
-    python -m tests.clauses --write    bring the column up to date
+    python -m tests.clauses --write    bring the column of tests up to date
     python -m tests.clauses --results  each clause: its statement, its tests, and how they ended
+    python -m tests.clauses --write-results   bring both columns up to date
 
 How tests ended is noted by each run of pytest, for the tests that ran: after ``make test`` and
 ``make interop`` the results are those of both.
@@ -20,6 +21,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +71,8 @@ INTEROP = "tests/interop/"
 OUTCOMES = ROOT / ".pytest_cache" / "clauses.json"
 """How each test that names a clause ended when it last ran."""
 
-_ROW = re.compile(r"^\| (\d+) \|(.*)\|([^|]*)\|$")
+_ROW = re.compile(r"^\| (\d+) \|(.*)\|([^|]*)\|([^|]*)\|$")
+_RESULTS_LINE = re.compile(r"^Results: .*$", re.M)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -172,17 +175,31 @@ def cell(number: int, tests: list[NamedTest]) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
-def with_tests(text: str, found: dict[int, list[NamedTest]]) -> str:
-    """Give the protocol's page with the column filled in."""
+def with_tests(
+    text: str, found: dict[int, list[NamedTest]], results: Mapping[int, str] | None = None
+) -> str:
+    """Give the protocol's page with the column of tests filled in, and that of results if given."""
     lines = []
     for line in text.splitlines():
         row = _ROW.match(line)
         if row is not None:
             number = int(row[1])
-            filled = cell(number, found.get(number, []))
-            line = f"| {number} |{row[2]}| {filled} |" if filled else f"| {number} |{row[2]}| |"
+            ended = row[4].strip() if results is None else results[number]
+            cells = [cell(number, found.get(number, [])), ended]
+            line = f"| {number} |{row[2]}|" + "".join(
+                f" {each} |" if each else " |" for each in cells
+            )
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def with_results(text: str, found: dict[int, list[NamedTest]], *, today: str) -> str:
+    """Give the protocol's page with both columns filled in, and the day of the results."""
+    outcomes = read_outcomes()
+    said = {number: _said(number, found, outcomes) for number in CLAUSES}
+    summary = results_summary(found, outcomes)
+    line = f"Results: of `make test` and `make interop`, {today}. {summary}."
+    return with_tests(_RESULTS_LINE.sub(line, text, count=1), found, said)
 
 
 def without_test(found: dict[int, list[NamedTest]]) -> list[int]:
@@ -236,6 +253,11 @@ def result(tests: list[NamedTest], outcomes: Mapping[str, str]) -> str:
     return "not run" if tests else "no test"
 
 
+def _said(number: int, found: dict[int, list[NamedTest]], outcomes: Mapping[str, str]) -> str:
+    tests = found.get(number, [])
+    return "not yet" if number in NOT_YET and not tests else result(tests, outcomes)
+
+
 def results_table(found: dict[int, list[NamedTest]], outcomes: Mapping[str, str]) -> list[str]:
     """Give the checklist as a table: clause, statement, tests, result."""
     rows = ["| # | Statement | Tests | Result |", "|---|---|---|---|"]
@@ -244,14 +266,14 @@ def results_table(found: dict[int, list[NamedTest]], outcomes: Mapping[str, str]
         if row is not None:
             number, statement = int(row[1]), row[2].partition(" | ")[0].strip()
             tests = found.get(number, [])
-            said = "not yet" if number in NOT_YET and not tests else result(tests, outcomes)
+            said = _said(number, found, outcomes)
             rows.append(f"| {number} | {statement} | {len(tests)} | {said} |")
     return rows
 
 
 def results_summary(found: dict[int, list[NamedTest]], outcomes: Mapping[str, str]) -> str:
     """Count the clauses by their result, in one line."""
-    said = [result(found.get(number, []), outcomes).partition(":")[0] for number in CLAUSES]
+    said = [_said(number, found, outcomes).partition(":")[0] for number in CLAUSES]
     counts = ", ".join(f"{said.count(each)} {each}" for each in dict.fromkeys(said))
     return f"{len(CLAUSES)} clauses: {counts}"
 
@@ -261,6 +283,10 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--write"]:
         text = PROTOCOL.read_text(encoding="utf-8")
         PROTOCOL.write_text(with_tests(text, found), encoding="utf-8")
+    elif arguments == ["--write-results"]:
+        text = PROTOCOL.read_text(encoding="utf-8")
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        PROTOCOL.write_text(with_results(text, found, today=today), encoding="utf-8")
     elif arguments == ["--results"]:
         outcomes = read_outcomes()
         summary = results_summary(found, outcomes)
