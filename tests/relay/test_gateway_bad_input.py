@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from relay.settings import RelaySettings
-from tests.support.heads import AMBIGUOUS_HEADS
 from tests.support.raw import RawPeer, RelayPeers, upgrade_request
 from tests.support.relay import HOST, RunningRelay, certificate, running_relay
 from tests.support.wire import TRACKED, http_request
@@ -304,19 +303,7 @@ async def test_more_than_128_headers_are_answered_431(
     assert await peer.ended()
 
 
-# --- Heads that two parsers could read differently -----------------------------------------------
-
-
-@pytest.mark.parametrize("data", AMBIGUOUS_HEADS.values(), ids=AMBIGUOUS_HEADS.keys())
-async def test_an_ambiguous_head_is_answered_400_and_closes_the_connection(
-    peers: RelayPeers, data: bytes
-) -> None:
-    peer, answer = await peers.request(data + b"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-    assert answer.status == 400
-    assert TRACKED.fullmatch(answer.reason)
-    assert answer.all("Connection") == ["close"]
-    assert await peer.reader.read() == b"", "whatever came after it is not answered"
+# --- What is not spoken here ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

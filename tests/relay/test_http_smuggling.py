@@ -17,7 +17,7 @@ from tests.support.http import heard, response
 from tests.support.raw import RawPeer, RelayPeers
 from tests.support.relay import RunningRelay, hybrid_connection, namespace, running_relay
 from tests.support.smuggling import CANARY, Row, load_table
-from tests.support.wire import is_alive
+from tests.support.wire import TRACKED, is_alive
 
 AT_ONCE = 24
 """Connections that are open at a time."""
@@ -85,8 +85,24 @@ async def answers_to(peer: RawPeer, sent: bytes) -> list[int | str]:
         while not isinstance(event := client.next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
                 statuses.append(event.status_code)
+                statuses += faults(event)
         data = client.trailing_data[0]
     return statuses
+
+
+def faults(head: h11.Response) -> list[int | str]:
+    """What is not right with a refusal: it says why, and that the connection ends."""
+    headers = dict(head.headers)
+    if head.status_code == 200:
+        return [] if b"via" in headers else ["no Via"]
+    found: list[int | str] = []
+    if TRACKED.fullmatch(head.reason.decode()) is None:
+        found.append("no TrackingId")
+    if headers.get(b"connection") != b"close":
+        found.append("no Connection: close")
+    if b"via" in headers:
+        found.append("Via in an error of the relay's")
+    return found
 
 
 async def run_table(relay: RunningRelay, table: list[Row]) -> dict[str, object]:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from hybridge.protocol.errors import MalformedRequest
 from relay.request_head import MAX_HEADERS, RequestHead, parse_head
-from tests.support.heads import AMBIGUOUS_HEADS
 from tests.support.wire import http_request
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -99,23 +98,7 @@ def test_a_sender_may_wait_for_a_100(lines: list[str], first: str, expects: bool
     assert parse_head(head(*lines, first=first)).expects_continue is expects
 
 
-# --- What is refused -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        raw[: raw.index(b"\r\n\r\n") + 4]
-        for name, raw in AMBIGUOUS_HEADS.items()
-        # Those two are read, and refused for their target.
-        if name not in ("absolute target", "asterisk")
-    ],
-)
-def test_an_ambiguous_head_is_refused(raw: bytes) -> None:
-    with pytest.raises(MalformedRequest) as refused:
-        parse_head(raw)
-
-    assert refused.value.status == 400
+# --- What is refused (the smuggling table has the rest) ------------------------------------------
 
 
 @pytest.mark.parametrize(
