@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,9 +45,10 @@ class LoopLag:
             self._timer.cancel()
 
     def _await_next(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = loop.time() + MEASURE_SECONDS
-        self._timer = loop.call_at(due, self._fired, loop, due)
+        # By a clock of our own: uvloop's stands still during a turn of the loop.
+        due = time.monotonic() + MEASURE_SECONDS
+        self._timer = loop.call_later(MEASURE_SECONDS, self._fired, loop, due)
 
     def _fired(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self.observe(max(0.0, loop.time() - due))
+        self.observe(max(0.0, time.monotonic() - due))
         self._await_next(loop)
