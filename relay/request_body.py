@@ -100,6 +100,8 @@ class BodyReader:
                 follows on the connection is not to be read: it must be answered and closed, and
                 the payload so far is no complete body.
         """
+        # A chunk may be one byte: a copy of all is cheaper than one of every line.
+        data = bytes(data)
         view = memoryview(data)
         size = len(view)
         at = 0
@@ -114,6 +116,7 @@ class BodyReader:
                     is_chunk = self._phase is _Phase.CHUNK
                     self._phase = _Phase.CHUNK_END if is_chunk else _Phase.DONE
             elif self._phase is _Phase.CHUNK_LINE:
+                at = self._read_whole_chunks(data, at, pieces)
                 at += self._read_chunk_line(view[at : at + MAX_CHUNK_LINE_BYTES])
             elif self._phase is _Phase.CHUNK_END:
                 at += self._read_chunk_end(view[at : at + 2])
@@ -122,6 +125,22 @@ class BodyReader:
         if at < size:
             self.rest += bytes(view[at:])
         return pieces
+
+    def _read_whole_chunks(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take the chunks that are complete here, most of them; give where they end.
+
+        One read may hold ten thousands: whoever sends those must not hold up the others.
+        """
+        if self._line:
+            return at
+        while match := _CHUNK_LINE.match(data, at, at + MAX_CHUNK_LINE_BYTES):
+            start = match.end()
+            end = start + int(match[1], 16)
+            if start == end or not data.startswith(b"\r\n", end):
+                break
+            pieces.append(data[start:end])
+            at = end + 2
+        return at
 
     def _read_chunk_line(self, view: memoryview) -> int:
         line, taken = self._read_line(view)
