@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
@@ -217,7 +218,7 @@ class IncomingRequest:
             if error is not None:
                 self._log(error)
             return
-        if error is not None and not isinstance(error, Exception):
+        if error is not None and not isinstance(error, Exception) and not _is_own(error):
             self.abandon()
             return
         if self._exchange.is_lost:
@@ -250,3 +251,9 @@ class IncomingRequest:
         except RelayError as problem:
             _logger.info("request %s could not be answered: %s", self.id, problem)
             self.abandon()
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether a handler ran into a cancellation of its own making: nobody cancelled its task."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and not (task and task.cancelling())

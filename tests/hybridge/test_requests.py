@@ -536,6 +536,20 @@ async def test_a_handler_that_gives_no_answer_is_answered_500() -> None:
     assert response["statusCode"] == 500
 
 
+async def test_a_handler_that_meets_a_cancellation_of_its_own_is_answered_500() -> None:
+    async def handler(request: IncomingRequest) -> None:
+        given_up = asyncio.get_running_loop().create_future()
+        given_up.cancel()
+        await given_up
+
+    async with listening(handler) as (relay, channel, _):
+        await channel.say("request", **relay.request())
+        response, _ = await channel.response()
+
+    assert response["statusCode"] == 500
+    assert "RequestHandler threw an exception" in str(response["statusDescription"])
+
+
 async def test_a_body_that_is_too_large_for_the_handler_is_answered_413() -> None:
     async def handler(request: IncomingRequest) -> None:
         await request.body.read(max_bytes=2)
