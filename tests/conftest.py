@@ -1,12 +1,24 @@
-"""Notes how the tests of each clause ended: `python -m tests.clauses --results` shows it."""
+"""Notes how the tests of each clause ended: `python -m tests.clauses --results` shows it.
+
+And says how Hypothesis looks for examples. Its time limits measure the machine, which other tests
+keep busy, so there are none. A run has the same examples each time, so that what fails has a cause
+in what was changed; ``make test ARGS=--hypothesis-profile=explore`` looks for new ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import clauses
+
+settings.register_profile(
+    "explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 _ended = pytest.StashKey[dict[str, str]]()
 """How each test that names a clause ended in this run."""
