@@ -35,7 +35,10 @@ async def exchange(wire: Stream, request: h11.Request) -> tuple[Head, bytes]:
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                http.receive_data(await wire.receive())
+                data = await wire.receive()
+                if not data and response is None:
+                    raise Unreachable("the relay closed the connection without an answer")
+                http.receive_data(data)
             elif event is h11.PAUSED:
                 break
             elif isinstance(event, h11.Response) or (

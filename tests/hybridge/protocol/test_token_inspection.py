@@ -17,7 +17,7 @@ from hybridge.protocol.secret import Secret
 from hybridge.protocol.token_faults import Fault, Part, Refusal, in_order
 from hybridge.protocol.token_inspection import Inspection, State, distance, inspect
 from hybridge.protocol.token_parts import recognise_writer
-from hybridge.protocol.token_text import MAX_TEXT_CHARACTERS, Kind
+from hybridge.protocol.token_text import MAX_LAYERS, MAX_TEXT_CHARACTERS, Kind
 from tests.support.sas_oracle import Served, decide
 from tests.support.sas_tokens import HOST, NOT_BASE64, NOW, ROOT, tokens
 from tests.support.vectors import load_vectors, rows
@@ -404,6 +404,21 @@ def test_an_expired_token_says_since_when() -> None:
 
     assert (fault.part, fault.refusal) == (Part.EXPIRY, Refusal.EXPIRED)
     assert fault.problem == "it ended 10 min ago, at 2025-12-31 23:50:00 UTC"
+
+
+def test_a_token_ends_at_its_very_second() -> None:
+    assert look(signed(expires_at=NOW + 1)).is_valid is True
+    assert only_fault(signed(expires_at=NOW)).refusal is Refusal.EXPIRED
+
+
+def test_layers_around_a_token_are_taken_away_up_to_a_bound() -> None:
+    def wrapped(layers: int) -> str:
+        return "".join("\"'"[n % 2] for n in range(layers)) + GOOD
+
+    inner, outer = look(wrapped(MAX_LAYERS)), look(wrapped(MAX_LAYERS + 1))
+
+    assert inner.kind is Kind.SHARED_ACCESS_SIGNATURE
+    assert outer.kind is Kind.UNKNOWN
 
 
 def test_a_lifetime_in_the_place_of_the_expiry_is_told() -> None:

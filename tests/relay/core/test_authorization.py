@@ -115,6 +115,27 @@ def test_the_entitys_rule_comes_before_the_namespaces_of_the_same_name() -> None
     assert ask(inherited, Claim.SEND).rule == "both"
 
 
+@pytest.mark.clause(33)
+def test_of_two_rules_with_the_same_name_and_keys_the_entitys_own_decides() -> None:
+    own, inherited = rule("same", Claim.LISTEN), rule("same", ALL)
+    entity = HybridConnection(name="hc1", rules=by_name(own))
+    namespace = Namespace(name="ns1", hosts=(HOST,), rules=by_name(inherited))
+
+    with pytest.raises(ClaimMissing):
+        authorize(
+            namespace, entity, token("same"), claim=Claim.SEND, path_segments=("hc1",), now=NOW
+        )
+
+
+@pytest.mark.clause(26, 27)
+def test_a_listener_needs_a_token_for_the_entity_and_not_for_one_request_below_it() -> None:
+    below = token(resource=f"{HC1}sub/")
+
+    assert ask(below, Claim.SEND, path=("hc1", "sub")).rule == "Root"
+    with pytest.raises(InvalidAudience):
+        ask(below, Claim.LISTEN, path=("hc1", "sub"))
+
+
 def test_rule_names_compare_without_case() -> None:
     assert ask(token("ROOT", key="Root-primary")).rule == "Root"
 
