@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable
 from itertools import pairwise
 
 import h11
@@ -292,23 +289,3 @@ def test_what_is_read_here_h11_reads_no_other_way(data: bytes) -> None:
 
     if ours[0] != 400 and ours[1]:
         assert h11_verdict(data) == ours
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """The least of three runs: what the work needs where nobody else wants the processor."""
-    runs: list[float] = []
-    for _ in range(3):
-        began = time.process_time()
-        work()
-        runs.append(time.process_time() - began)
-    return min(runs)
-
-
-def test_a_read_full_of_one_byte_chunks_costs_little_more_than_finding_them() -> None:
-    data = b"1\r\nx\r\n" * 40_000
-    exact = re.compile(rb"([0-9a-f]+)\r\n(x)\r\n")
-
-    found = cpu_seconds(lambda: [int(each[1], 16) for each in exact.finditer(data)])
-    taken = cpu_seconds(lambda: chunked().feed(memoryview(data)))
-
-    assert taken < 6 * found

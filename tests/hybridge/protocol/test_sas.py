@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from urllib.parse import quote
 
 import pytest
@@ -360,19 +359,3 @@ def test_hostile_resources_get_an_answer(resource: str, asked: list[str]) -> Non
     token = sas.parse(token_text(quote(f"http://ns1.example.test{resource}", safe="")))
 
     assert sas.covers(token, HOSTS, asked) in (True, False)
-
-
-def test_verifying_is_fast_enough_for_a_flood_of_handshakes() -> None:
-    text = sas.sign("http://ns1.example.test/hc1/", key_name="r", key=KEY, expires_at=EXPIRES_AT)
-    keys = (Secret("other"), Secret(KEY))
-    count = 2_000
-
-    begun = time.process_time()
-    for _ in range(count):
-        token = sas.parse(text)
-        assert sas.has_valid_signature(token, keys)
-        assert sas.covers(token, HOSTS, ("hc1",))
-    spent = time.process_time() - begun
-
-    # The promise is 20 000 a second; a quarter of it leaves room for a busy machine.
-    assert count / spent > 5_000
