@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -46,9 +47,22 @@ async def accept_connections(
             await stopping.wait()
             for task in accepting:
                 task.cancel()
+            _let_go(sockets)
             _close(sockets)
     finally:
         _close(sockets)
+
+
+def _let_go(sockets: Sequence[socket.socket]) -> None:
+    """Have the loop forget them at once: the next socket may get the number of a closed one.
+
+    A task that is cancelled does that only in the loop's next turn, and takes what comes until then
+    for a bug.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # The loop of Windows watches no descriptors.
+        for sock in sockets:
+            loop.remove_reader(sock)
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:
