@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 
@@ -38,6 +39,7 @@ class HttpRelay:
             limit=settings.max_pending_requests, make_secret=secrets.token_bytes
         )
         self._is_stopping = False
+        self._ended = asyncio.Event()
 
     @property
     def request_count(self) -> int:
@@ -83,6 +85,7 @@ class HttpRelay:
             is_answered = exchange.over.result()
         finally:
             self._waiting.remove(secret)
+            self._ended.set()
             exchange.sender_left()  # If it is not over, this was cancelled.
         self._log_end(exchange, is_answered=is_answered)
         if not is_answered:
@@ -187,6 +190,12 @@ class HttpRelay:
         self._is_stopping = True
         for exchange in self._waiting:
             exchange.sender.is_last = True
+
+    async def wait_idle(self) -> None:
+        """Return when no request is being relayed."""
+        while self._waiting:
+            self._ended.clear()
+            await self._ended.wait()
 
     def abort(self, why: str) -> None:
         """Break all requests that are being relayed."""

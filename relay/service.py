@@ -58,12 +58,14 @@ class Service:
     async def serve(self, sockets: list[socket.socket], lifetime: Lifetime) -> None:
         """Listen until ``lifetime`` stops; then let running connections end, for a while.
 
-        Within 100 ms of the stop nobody is matched any more. The sockets are closed.
+        Within 100 ms of the stop nobody is matched any more. The sockets are closed once no HTTP
+        request is being relayed: until then its listener may come to answer by rendezvous.
         """
         with self.lag.measured():
             await self._serve(sockets, lifetime)
 
     async def _serve(self, sockets: list[socket.socket], lifetime: Lifetime) -> None:
+        closing = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             accepting = tasks.create_task(
                 accept_connections(
@@ -71,18 +73,26 @@ class Service:
                     self.gateway.serve,
                     max_connections=self._max_sockets,
                     name="relay",
-                    stopping=lifetime.stopping,
+                    stopping=closing,
                 ),
                 name="relay accept",
             )
             self.is_listening = True
             await lifetime.stopping.wait()
             self.is_draining = True
-            # Closed sockets refuse at once; who was accepted already is answered 503.
+            # Closed sockets refuse at once; who is let in all the same is answered 503.
             self.gateway.stop()
+            if not self.gateway.http.request_count:
+                closing.set()
+            door = tasks.create_task(self._close_door(closing), name="relay door")
             await self._drain()
             self.is_listening = False
+            door.cancel()
             accepting.cancel()
+
+    async def _close_door(self, closing: asyncio.Event) -> None:
+        await self.gateway.http.wait_idle()
+        closing.set()
 
     async def _drain(self) -> None:
         count = self._count()

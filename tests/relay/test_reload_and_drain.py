@@ -26,7 +26,14 @@ from tests.support.relay import (
     rule,
     running_relay,
 )
-from tests.support.wire import TRACKED, Clock, accept_of, is_alive, listener_count
+from tests.support.wire import (
+    TRACKED,
+    Clock,
+    accept_of,
+    http_request,
+    is_alive,
+    listener_count,
+)
 
 CONNECT = "/$hc/hc1?sb-hc-action=connect"
 NEW_KEY = "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldy0="
@@ -289,6 +296,33 @@ async def test_once_it_stops_nobody_is_let_in(
 
     for each in pair:
         each.reset()
+
+
+async def test_once_it_stops_a_listener_may_still_answer_a_running_request_by_rendezvous(
+    relay: RunningRelay, peers: RelayPeers, listener: RawPeer
+) -> None:
+    asking = http_request("/hc1/x", HOST, ("ServiceBusAuthorization", relay.token()))
+    sender = await peers.dial()
+    await sender.send(asking)
+    request = (await listener.command())["request"]
+    assert isinstance(request, dict)
+    relay.lifetime.stop()
+
+    late, refusal = await peers.request(asking)
+    near, answer = await peers.visit(request["address"])
+    response = {"requestId": request["id"], "statusCode": 200, "body": True}
+    await near.send(frame(TEXT, json.dumps({"response": response}).encode()))
+    await near.send(frame(BINARY, b"large"))
+    got = await sender.answer()
+
+    assert (refusal.status, answer.status) == (503, 101)
+    assert (got.status, got.body) == (200, b"large")
+    assert got.all("Connection") == ["close"]
+    assert (await listener.close())[0] == 1001
+    for each in (late, near, sender, listener):
+        each.writer.transport.abort()
+    async with asyncio.timeout(20):
+        await relay.served
 
 
 async def test_running_connections_go_on_until_they_end_and_then_the_service_does(
