@@ -87,7 +87,9 @@ _hybrid_connections = _option(
     help="One more; repeatable.",
 )
 _port = _option("--port", type=PORT, metavar="PORT", help="TLS port, 0: any free.  [8443]")
-_admin_host = _option("--admin-host", metavar="ADDR", help="Where /health is.  [both loopbacks]")
+_admin_host = _option(
+    "--admin-host", metavar="ADDR", help="/health and /metrics.  [both loopbacks]"
+)
 _admin_port = _option("--admin-port", type=PORT, metavar="PORT", help="And its port.  [5300]")
 _state_dir = _option(
     "--state-dir",

@@ -27,7 +27,7 @@ Options:
   --hybrid-connection NAME=HOST:PORT  One more; repeatable.
   --host ADDR                         Where to listen.  [both loopbacks]
   --port PORT                         TLS port, 0: any free.  [8443]
-  --admin-host ADDR                   Where /health is.  [both loopbacks]
+  --admin-host ADDR                   /health and /metrics.  [both loopbacks]
   --admin-port PORT                   And its port.  [5300]
   --state-dir DIR                     CA and keys.  [$XDG_STATE_HOME/hybridge]
   --share-dir DIR                     Put ca.pem and connection strings here.
@@ -80,7 +80,7 @@ Usage: hybridge-relay healthcheck [OPTIONS]
 
 Options:
   --config FILE      Namespaces, JSON or YAML.
-  --admin-host ADDR  Where /health is.  [both loopbacks]
+  --admin-host ADDR  /health and /metrics.  [both loopbacks]
   --admin-port PORT  And its port.  [5300]
   -h, --help         Show this message and exit.
 """
