@@ -3,16 +3,21 @@
 A `Process` has a process group of its own, so that nothing it starts outlives it and a Ctrl-C at
 the terminal reaches only us; its output is read all the time, so that it never blocks on a full
 pipe and its last lines are there to show when it fails.
+
+An exception may come out of a signal handler between any two steps of the main thread, also where
+it has just taken a lock and not yet noted that it must give it back. So the main thread and the one
+that reads share no lock of Python's: single values, each written by one of them, and a queue of C.
 """
 
 from __future__ import annotations
 
+import _thread
 import collections
 import contextlib
 import os
+import queue
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -28,6 +33,9 @@ SHOWN_LINES = 12
 
 STOP_SECONDS = 5.0
 """How long a process may take to end after it was asked to, before it is killed."""
+
+LOOK_AGAIN_SECONDS = 0.25
+"""How long it takes at most to see news that another waiter was told of."""
 
 T = TypeVar("T")
 
@@ -71,23 +79,23 @@ class Process:
         self._user = user
         self._group = group
         self._stop_signal = stop_signal
-        self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
-        self._line_count = 0
+        # Written by the reading thread only.
+        self._lines: collections.deque[tuple[int, str]] = collections.deque(maxlen=KEPT_LINES)
+        self._is_settled = False
         self._output_ended = False
-        self._news = threading.Condition()
-        self._settled = threading.Event()
         self._start_error: OSError | None = None
         self._process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Written by the main thread only.
+        self._is_entered = False
 
     def __enter__(self) -> Self:
         # Started in a thread of its own: Python handles signals in the main thread only, so a
         # Ctrl-C cannot come between the start and our knowing of it.
-        reader = threading.Thread(target=self._run, name=f"read-{self.name}", daemon=True)
-        self._reader = reader
+        self._is_entered = True
         try:
-            reader.start()
-            self._settled.wait()
+            _thread.start_new_thread(self._run, ())
+            self._wait_until(lambda: self._is_settled, timeout_seconds=None)
         except BaseException:
             self.stop()
             raise
@@ -119,20 +127,16 @@ class Process:
     @property
     def line_count(self) -> int:
         """How many lines it has written so far: a position for `wait_for`."""
-        with self._news:
-            return self._line_count
+        return self._lines[-1][0] + 1 if self._lines else 0
 
     @property
     def last_lines(self) -> list[str]:
         """The end of its output, at most `SHOWN_LINES` lines."""
-        with self._news:
-            return list(self._lines)[-SHOWN_LINES:]
+        return [line for _, line in list(self._lines)[-SHOWN_LINES:]]
 
     def lines_since(self, position: int) -> list[str]:
         """The lines written after `position`, as far as they are kept."""
-        with self._news:
-            skipped = self._line_count - len(self._lines)
-            return list(self._lines)[max(0, position - skipped) :]
+        return [line for _, line in self._numbered_since(position)]
 
     def wait_for(
         self,
@@ -156,32 +160,34 @@ class Process:
         deadline = time.monotonic() + timeout_seconds
         position = since
         while True:
-            with self._news:
-                while self._line_count <= position and not self._output_ended:
-                    if not self._news.wait(max(0.0, deadline - time.monotonic())):
-                        break
-                ended = self._output_ended
-            lines = self.lines_since(position)
-            position += len(lines)
-            for line in lines:
+            # Asked first: there are no lines then but those that are there already.
+            ended = self._output_ended
+            lines = self._numbered_since(position)
+            for number, line in lines:
+                position = number + 1
                 found = find(line)
                 if found is not None:
                     return found
+            rest = deadline - time.monotonic()
             if ended and not lines:
                 raise self.failure(f"ended before {what}")
-            if time.monotonic() >= deadline:
+            if rest <= 0:
                 raise self.failure(f"{what} did not come within {timeout_seconds:g} s")
+            if not lines:
+                self._wait_for_news(rest)
+
+    def _numbered_since(self, position: int) -> list[tuple[int, str]]:
+        return [entry for entry in list(self._lines) if entry[0] >= position]
 
     def failure(self, problem: str) -> ProcessFailed:
         """An error that names this process, its exit code if it has one, and its last lines."""
-        process, reader = self._process, self._reader
+        process = self._process
         if process is not None and self._output_ended:
             # Its output has ended, so it is about to end itself, if it has not yet.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=STOP_SECONDS)
         if process is not None and process.poll() is not None:
-            if reader is not None:
-                reader.join(timeout=STOP_SECONDS)
+            self._wait_until(lambda: self._output_ended, timeout_seconds=STOP_SECONDS)
             problem = f"{problem} (exit code {process.returncode})"
         hint = "its last lines stand above" if self.last_lines else ""
         return ProcessFailed(f"{self.name}: {problem}", last_lines=self.last_lines, hint=hint)
@@ -204,9 +210,9 @@ class Process:
 
     def stop(self) -> None:
         """End it and everything that it started: ask, wait `STOP_SECONDS`, then kill."""
-        if self._reader is None:
+        if not self._is_entered:
             return
-        self._settled.wait(timeout=STOP_SECONDS)
+        self._wait_until(lambda: self._is_settled, timeout_seconds=STOP_SECONDS)
         if self._process is not None:
             self.terminate()
             try:
@@ -216,9 +222,8 @@ class Process:
             finally:
                 self._kill_group()
                 self._process.wait()
-        if self._reader.is_alive():
-            self._reader.join()
-        self._reader = None
+            self._wait_until(lambda: self._output_ended, timeout_seconds=STOP_SECONDS)
+        self._is_entered = False
 
     def _kill_group(self) -> None:
         try:
@@ -230,6 +235,24 @@ class Process:
         if self._process is None:
             raise ProcessFailed(f"{self.name} was not started")
         return self._process
+
+    def _wait_until(self, happened: Callable[[], bool], *, timeout_seconds: float | None) -> None:
+        """Wait for what the reading thread does; return also when the time is over."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not happened():
+            rest = LOOK_AGAIN_SECONDS if deadline is None else deadline - time.monotonic()
+            if rest <= 0:
+                return
+            self._wait_for_news(rest)
+
+    def _wait_for_news(self, seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._news.get(timeout=min(seconds, LOOK_AGAIN_SECONDS))
+
+    def _tell(self) -> None:
+        # One piece of news is enough to make the other thread look.
+        if self._news.empty():
+            self._news.put(None)
 
     def _run(self) -> None:
         try:
@@ -253,15 +276,15 @@ class Process:
             self._start_error = error
             return
         finally:
-            self._settled.set()
-        if process.stdout is None:
-            return
-        with process.stdout as output:
-            for line in output:
-                with self._news:
-                    self._lines.append(line.rstrip("\n"))
-                    self._line_count += 1
-                    self._news.notify_all()
-        with self._news:
+            self._is_settled = True
+            self._tell()
+        output = process.stdout
+        try:
+            for number, line in enumerate(output or ()):
+                self._lines.append((number, line.rstrip("\n")))
+                self._tell()
+        finally:
+            if output is not None:
+                output.close()
             self._output_ended = True
-            self._news.notify_all()
+            self._tell()

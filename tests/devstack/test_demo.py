@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -25,17 +26,22 @@ class Surroundings:
         self.folder = folder
         self.environment = {**os.environ, "TMPDIR": str(folder), "NO_COLOR": "1"}
 
-    def start(self, *command: str, **streams: int) -> subprocess.Popen[str]:
-        """Start a demo here."""
+    @contextmanager
+    def start(self, *command: str, **streams: int) -> Iterator[subprocess.Popen[str]]:
+        """Run a demo here; one that has not ended by then is killed."""
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **streams}
-        return subprocess.Popen(  # noqa: S603 - our own command
+        with subprocess.Popen(  # noqa: S603 - our own command
             command or DEMO,
             env=self.environment,
             text=True,
             stdin=streams["stdin"],
             stdout=streams["stdout"],
             stderr=streams.get("stderr"),
-        )
+        ) as demo:
+            try:
+                yield demo
+            finally:
+                demo.kill()
 
     def leftovers(self) -> list[str]:
         """Files and processes that are still there."""

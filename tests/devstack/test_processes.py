@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from devstack import processes
 from devstack.processes import Process, ProcessFailed
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 
 def python(script: str, *, name: str = "child") -> Process:
@@ -105,6 +112,40 @@ def test_a_process_that_ignores_the_request_to_end_is_killed(
 
     assert child.exit_code == -9
     assert time.monotonic() - asked_at < 30
+
+
+class Interrupted(BaseException):
+    """What a signal handler may raise between any two steps of the main thread."""
+
+
+@contextmanager
+def interrupted_after(steps: int) -> Iterator[None]:
+    """Raise `Interrupted` once this many steps have been taken below the block."""
+
+    def trace(frame: FrameType, event: str, _: object) -> TraceFunction:
+        nonlocal steps
+        steps -= 1
+        if steps == 0:
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("first", range(1, 40, 10))
+def test_an_interruption_at_any_step_of_a_wait_leaves_an_end_that_comes(first: int) -> None:
+    command = ["/bin/sh", "-c", "while echo tick; do sleep 0.005; done"]
+    for steps in range(first, first + 10):
+        with Process("ticker", command, environment={}) as child:
+            child.wait_for("a line", lambda line: line, timeout_seconds=20)
+            with pytest.raises(Interrupted), interrupted_after(steps):
+                child.wait_for("what never comes", lambda line: None, timeout_seconds=20)
+        assert child.exit_code is not None
 
 
 def test_more_output_than_is_kept_does_not_block_the_process() -> None:
