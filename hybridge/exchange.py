@@ -58,7 +58,8 @@ async def fetch(url: str, surroundings: Surroundings) -> tuple[messages.Request,
     stream = await visit(url, surroundings)
     try:
         async with asyncio.timeout(surroundings.timing.open_timeout_seconds):
-            message = messages.parse(await stream.receive_text())
+            text = await stream.receive_text()
+            message = messages.parse(text, max_bytes=messages.MAX_RENDEZVOUS_REQUEST_BYTES)
         if not isinstance(message, messages.Request) or not message.is_complete:
             raise MalformedMessage("what came at the rendezvous is no complete request")
     except TimeoutError as error:

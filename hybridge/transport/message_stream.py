@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hybridge.protocol.errors import ConnectionLost, MalformedMessage, RelayError
 from hybridge.protocol.frames import MessageReader, Opcode, header, mask_frame
-from hybridge.protocol.messages import MAX_MESSAGE_BYTES
+from hybridge.protocol.messages import MAX_RENDEZVOUS_REQUEST_BYTES
 from hybridge.transport.stream import HEADROOM_BYTES, MAX_INBOX_BYTES, Receiver, Wire
 from hybridge.transport.timing import Timing
 from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES, WebSocketStream, shake_hands
@@ -88,7 +88,7 @@ class MessageStream:
 
         Raises:
             ConnectionLost: See `receive`.
-            MalformedMessage: A binary one came, one over `MAX_MESSAGE_BYTES`, or no UTF-8.
+            MalformedMessage: A binary one came, one over `MAX_RENDEZVOUS_REQUEST_BYTES`, or no UTF-8.
         """
         whole = bytearray()
         while True:
@@ -96,8 +96,10 @@ class MessageStream:
             whole += piece.data
             if not piece.is_text:
                 raise MalformedMessage("a binary message came where a command is due")
-            if len(whole) > MAX_MESSAGE_BYTES:
-                raise MalformedMessage(f"the message is larger than {MAX_MESSAGE_BYTES} bytes")
+            if len(whole) > MAX_RENDEZVOUS_REQUEST_BYTES:
+                raise MalformedMessage(
+                    f"the message is larger than {MAX_RENDEZVOUS_REQUEST_BYTES} bytes"
+                )
             if piece.is_last:
                 break
         try:

@@ -80,6 +80,21 @@ async def test_requests_of_every_size_are_answered_one_after_the_other(relay: Ru
             assert answer.body == body
 
 
+async def test_headers_that_json_makes_too_large_for_the_control_channel_come_by_rendezvous(
+    relay: RunningRelay,
+) -> None:
+    # Each character is six in the message: more than the control channel carries.
+    value = "\xe9" * 20_000
+
+    async def handler(request: IncomingRequest) -> None:
+        await request.respond(200, request.headers["Accented"].encode("latin-1"))
+
+    async with listening(relay, handler) as sender:
+        answer = await sender.ask("/hc1", Accented=value)
+
+    assert (answer.status, answer.body) == (200, value.encode("latin-1"))
+
+
 @pytest.mark.clause(94, 95)
 @pytest.mark.parametrize("pieces", [[], [b"one", b"two"]])
 async def test_a_chunked_request_is_read_as_it_comes(

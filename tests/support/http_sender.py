@@ -41,10 +41,10 @@ class HttpSender(RawPeer):
         framing = ("Transfer-Encoding", "chunked")
         if length is not None:
             framing = ("Content-Length", str(length))
-        fields = [
+        fields: list[tuple[str, str | bytes]] = [
             ("Host", self.relay.host),
             ("ServiceBusAuthorization", self.relay.token()),
-            *headers.items(),
+            *((name, value.encode("latin-1")) for name, value in headers.items()),
             *([framing] if length != 0 else []),
         ]
         await self._send(h11.Request(method=method, target=target, headers=fields))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hybridge.protocol.errors import ConnectionLost, MalformedMessage
-from hybridge.protocol.messages import MAX_MESSAGE_BYTES
+from hybridge.protocol.messages import MAX_RENDEZVOUS_REQUEST_BYTES
 from hybridge.transport.message_stream import (
     END_REASON,
     MAX_INBOX_PIECES,
@@ -56,7 +56,7 @@ async def test_a_text_message_may_come_in_fragments_with_a_ping_between() -> Non
     [
         frame(BINARY, b"{}", mask=None),
         frame(TEXT, b"\xff", mask=None),
-        frame(TEXT, b"x" * (MAX_MESSAGE_BYTES + 1), mask=None),
+        frame(TEXT, b"x" * (MAX_RENDEZVOUS_REQUEST_BYTES + 1), mask=None),
     ],
 )
 async def test_what_is_no_command_is_malformed(said: bytes) -> None:
@@ -68,8 +68,8 @@ async def test_what_is_no_command_is_malformed(said: bytes) -> None:
 
 async def test_the_largest_command_is_taken() -> None:
     async with meeting() as (stream, peer):
-        await peer.send(frame(TEXT, b"x" * MAX_MESSAGE_BYTES, mask=None))
-        assert len(await stream.receive_text()) == MAX_MESSAGE_BYTES
+        await peer.send(frame(TEXT, b"x" * MAX_RENDEZVOUS_REQUEST_BYTES, mask=None))
+        assert len(await stream.receive_text()) == MAX_RENDEZVOUS_REQUEST_BYTES
 
 
 async def test_messages_are_kept_apart_and_of_their_kind() -> None:
