@@ -88,7 +88,8 @@ class MessageStream:
 
         Raises:
             ConnectionLost: See `receive`.
-            MalformedMessage: A binary one came, one over `MAX_RENDEZVOUS_REQUEST_BYTES`, or no UTF-8.
+            MalformedMessage: A binary one came, one over `MAX_RENDEZVOUS_REQUEST_BYTES`, or what is
+                no UTF-8.
         """
         whole = bytearray()
         while True:
