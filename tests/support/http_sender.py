@@ -41,13 +41,14 @@ class HttpSender(RawPeer):
         framing = ("Transfer-Encoding", "chunked")
         if length is not None:
             framing = ("Content-Length", str(length))
-        fields: list[tuple[str, str | bytes]] = [
+        fields = [
             ("Host", self.relay.host),
             ("ServiceBusAuthorization", self.relay.token()),
-            *((name, value.encode("latin-1")) for name, value in headers.items()),
+            *headers.items(),
             *([framing] if length != 0 else []),
         ]
-        await self._send(h11.Request(method=method, target=target, headers=fields))
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in fields]
+        await self._send(h11.Request(method=method, target=target, headers=raw))
 
     async def say(self, data: bytes) -> None:
         await self._send(h11.Data(data=data))
