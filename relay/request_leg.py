@@ -77,6 +77,7 @@ class RequestLeg:
         self._reader = PartReader()
         self._command: bytearray | None = bytearray()
         """The response as it comes; None once it is there, or no more is wanted."""
+        self._owed_pong: bytes | None = None
         self._is_body_due = False
         self._body_begun = False
         self._is_paused = False
@@ -220,9 +221,10 @@ class RequestLeg:
         except ProtocolViolation as error:
             is_broken = True
             events.append(ListenerViolated(f"{error}.", error.close_code))
-        if self._reader.pings and not self._close_sent:
+        if self._reader.pings:
             # Only the last is owed (RFC 6455, 5.5.3).
-            self.wire.send_now(control_frame(Opcode.PONG, self._reader.pings[-1]))
+            self._owed_pong = self._reader.pings[-1]
+            self._send_owed_pong()
         close = self._reader.close
         if close is not None:
             self._close_seen = True
@@ -245,7 +247,16 @@ class RequestLeg:
     def drained(self) -> None:
         """Hear that all that was held has been written."""
         self._liveness.moved = True
+        self._send_owed_pong()
         self._owner.leg_drained()
+
+    def _send_owed_pong(self) -> None:
+        """Answer the last ping; once there is room, since who pings need not read the answers."""
+        if self._owed_pong is None or self.wire.is_blocked:
+            return
+        pong, self._owed_pong = self._owed_pong, None
+        if not self._close_sent:
+            self.wire.send_now(control_frame(Opcode.PONG, pong))
 
     def _lost(self, why: str) -> None:
         if self._over.done():

@@ -21,6 +21,7 @@ from tests.support.raw import (
     frame,
 )
 from tests.support.relay import HOST, RunningRelay
+from tests.support.until import until
 from tests.support.wire import CONTINUATION, http_request, is_alive
 
 CHUNKED = ("Transfer-Encoding", "chunked")
@@ -286,6 +287,31 @@ async def test_a_sender_that_leaves_closes_the_rendezvous(http: HttpPeers) -> No
         async with await http.visit(request.address) as near:
             sender.reset()
             assert await near.close() == NORMAL
+
+
+async def test_a_listener_that_pings_and_does_not_read_is_owed_the_last_pong_only(
+    http: HttpPeers,
+) -> None:
+    relay = http.relay.service.gateway.http
+    async with (
+        http.sending("/hc1", CHUNKED, method="POST") as sender,
+        await http.visit(await address_of(http.control)) as near,
+    ):
+        near.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sender.writer.write((b"10000\r\n" + bytes(65_536) + b"\r\n") * 200)
+        await until(lambda: relay.held_bytes)
+        for number in range(100):
+            await near.send(frame(PING, b"%d" % number))
+            assert await is_alive(http.control)  # So each is read on its own.
+        near.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        sender.writer.write(b"0\r\n\r\n")
+
+        pongs: list[bytes] = []
+        while not pongs or pongs[-1] != b"99":
+            each = await near.frame()
+            pongs += [each.payload] if each.opcode == PONG else []
+
+    assert len(pongs) < 10
 
 
 async def test_an_answer_on_the_control_channel_to_a_request_by_rendezvous_is_taken(
