@@ -217,6 +217,12 @@ class _Entry(Document):
 def _parse_target(text: str, *, setting: str) -> Target | HttpTarget:
     if is_http_target(text):
         return parse_http_target(text, setting=setting)
+    if "://" in text:
+        raise InvalidSetting(
+            setting,
+            f"{text!r} is an address with a scheme",
+            hint="write HOST:PORT, or http:// or https:// in front; udp:// needs azbridge",
+        )
     return Target(*parse_host_port(text, setting=setting, lowest_port=1))
 
 
