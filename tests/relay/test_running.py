@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,12 +64,10 @@ def certificate_names(listening: dict[str, object], host: str = "127.0.0.1") -> 
     return {str(name.value) for name in names.value}
 
 
-def test_it_says_where_it_listens_and_is_healthy_within_a_second(tmp_path: Path) -> None:
-    started = time.monotonic()
+def test_it_says_where_it_listens_and_is_healthy(tmp_path: Path) -> None:
     with relay_process(tmp_path, "--hybrid-connection", "orders-db=db:5432") as program:
         listening = program.event("listening")
         assert health(listening) == (200, {"status": "healthy"})
-        took = time.monotonic() - started
 
         assert listening == {
             "event": "listening",
@@ -89,8 +86,6 @@ def test_it_says_where_it_listens_and_is_healthy_within_a_second(tmp_path: Path)
         assert certificate_names(listening, "::1")
         program.signal(signal.SIGTERM)
         assert program.wait() == 0
-    # Generous, for a busy machine: on an idle one it takes 0.4 s.
-    assert took < 5
     assert "Traceback" not in program.output
 
 
