@@ -7,5 +7,6 @@
 - `target`: one accepted connection, joined to one TCP target
 - `port_names`, `azbridge`: the same for senders that speak azbridge's preamble, TCP and UDP
 - `target_lookup`: the target that the relay's metadata names
+- `endpoint_health`: whether the target can be reached
 - `status`: how each hybrid connection fares
 """
