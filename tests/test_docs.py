@@ -29,6 +29,7 @@ from relay.configuration import DEVELOPMENT_KEY, Sources, load
 from relay.settings import RelaySettings, file_key
 from tests import clauses, help_texts
 from tests.support.chain import FULL_LENGTH
+from tests.support.debian import REQUIRE_ALL
 from tests.support.relay import KEY, running_relay
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,7 +160,7 @@ def test_every_flag_and_its_variable_is_described(name: str) -> None:
 
 
 def test_only_variables_that_exist_are_described() -> None:
-    known = {"HYBRIDGE_EVENT_LOOP", FULL_LENGTH}
+    known = {"HYBRIDGE_EVENT_LOOP", FULL_LENGTH, REQUIRE_ALL}
     for command in _COMMANDS.values():
         known |= {str(option.envvar) for option in help_texts.options(command) if option.envvar}
     for page in PAGES:
