@@ -1,4 +1,4 @@
-"""Programs that Debian packages bring: tests that need one are skipped aloud where it is missing."""
+"""Programs that Debian packages bring: a test that needs a missing one is skipped aloud."""
 
 from __future__ import annotations
 
