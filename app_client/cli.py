@@ -13,6 +13,7 @@ from app_client.local_port import LocalPort
 from app_client.settings import UDP_SCHEME, ClientSources
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import announce, run_command
+from hybridge.program.help_screen import Group
 from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.sdk_options import (
@@ -33,7 +34,13 @@ LogFormat = Literal["text", "json"]
 logger = logging.getLogger(__name__)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Example, on the application's computer:
+  app-client forward --connection-string "$ORDERS" --listen localhost:5432""",
+)
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
 def cli() -> None:
     """Open local ports that lead to targets behind Azure Relay hybrid connections."""
@@ -42,29 +49,26 @@ def cli() -> None:
 @cli.command(
     epilog="""\b
 Example:
-  app-client forward --connection-string "$ORDERS_SEND" --listen 127.0.0.1:5432"""
+  app-client forward --connection-string "$ORDERS" --listen localhost:5432"""
 )
 @connection_string_options("APP_CLIENT", claim="Send", is_repeatable=False)
 @click.option(
     "--listen",
     metavar="HOST:PORT",
     envvar="APP_CLIENT_LISTEN",
-    show_envvar=True,
-    help="Local address; default: 127.0.0.1 and the target's port. Port 0 takes a free one.",
+    help="Local address.  [127.0.0.1:target's port]",
 )
 @click.option(
     "--azbridge",
     is_flag=True,
     envvar="APP_CLIENT_AZBRIDGE",
-    show_envvar=True,
-    help="The other end speaks azbridge; --listen udp://HOST:PORT takes datagrams.",
+    help="The other end speaks azbridge.",
 )
 @click.option(
     "--port-name",
     metavar="NAME",
     envvar="APP_CLIENT_PORT_NAME",
-    show_envvar=True,
-    help="What to ask azbridge for; default: the local port's number, for UDP with U.",
+    help="What to ask azbridge for.  [local port]",
 )
 @relay_options("APP_CLIENT")
 @click.pass_context
@@ -121,7 +125,7 @@ def run(
 ) -> int:
     """Open a local port for each of several hybrid connections.
 
-    Connection strings on the command line or in the environment take the place of the file's.
+    Connection strings given here take the place of the file's.
     """
     logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
     sources = ClientSources(

@@ -8,11 +8,19 @@ import click
 
 from devstack.token_cli import token
 from hybridge.program.command_line import run_command
+from hybridge.program.help_screen import Group
 
 PROGRAM = "hybridge"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  hybridge demo
+  hybridge token create --connection-string "$ORDERS_SEND" --expires-in 15m""",
+)
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
 def cli() -> None:
     """Azure Relay Hybrid Connections on your own machine.
@@ -22,9 +30,9 @@ def cli() -> None:
 
 
 @cli.command(
-    epilog="""Example:
-
-    hybridge demo --once"""
+    epilog="""\b
+Example:
+  hybridge demo --once"""
 )
 @click.option("--once", is_flag=True, help="End after the last step, also on a terminal.")
 def demo(*, once: bool) -> int:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import click
 
 from hybridge.program.connection_strings import parse_one
+from hybridge.program.help_screen import Group
 from hybridge.program.host_port import TARGET
 from hybridge.program.sdk_options import FILE, check_ca
 from hybridge.protocol import address, sas, token_inspection, token_text
@@ -58,19 +59,23 @@ def _connection_string_options(function: _Function) -> _Function:
         type=FILE,
         metavar="FILE",
         envvar="HYBRIDGE_CONNECTION_STRING_FILE",
-        show_envvar=True,
-        help="File that holds it.",
+        help="The same from a file.",
     )(function)
     return click.option(
         "--connection-string",
         metavar="TEXT",
         envvar="HYBRIDGE_CONNECTION_STRING",
-        show_envvar=True,
         help="Of the rule that signs, with its key.",
     )(function)
 
 
-@click.group("token")
+@click.group(
+    "token",
+    cls=Group,
+    epilog="""\b
+Example:
+  hybridge token create --connection-string "$ORDERS_SEND" --expires-in 15m""",
+)
 def token() -> None:
     """Make Shared Access Signature tokens, and look into them."""
 
@@ -84,8 +89,7 @@ Example:
 @click.option(
     "--resource",
     metavar="URI",
-    help="What it opens, signed as it is written; default: http://HOST/NAME/ of the "
-    "connection string.",
+    help="What it opens.  [http://HOST/NAME/]",
 )
 @click.option(
     "--expires-in",
@@ -93,7 +97,7 @@ Example:
     default="1h",
     show_default=True,
     metavar="TIME",
-    help="How long it is good: 90s, 15m, 1h, 7d.",
+    help="90s, 15m, 1h or 7d from now.",
 )
 def create(
     *,
@@ -160,20 +164,20 @@ Examples:
 @click.option(
     "--relay",
     metavar="URL",
-    help="Ask this relay too, HOST[:PORT][/NAME]. The token is sent to it; nothing is opened.",
+    help="Send it to HOST[:PORT][/NAME], opens nothing.",
 )
 @click.option(
     "--right",
     type=click.Choice(["listen", "send"]),
-    help="Not valid without this right; only a relay knows.",
+    help="Not valid without it; needs --relay.",
 )
 @click.option(
-    "--ca", type=FILE, metavar="FILE", envvar="HYBRIDGE_CA", show_envvar=True,
-    help="Certificates to trust besides the system's.",
+    "--ca", type=FILE, metavar="FILE", envvar="HYBRIDGE_CA",
+    help="Trust these certificates too, PEM.",
 )  # fmt: skip
 @click.option(
     "--connect-to", type=TARGET, metavar="HOST:PORT", envvar="HYBRIDGE_CONNECT_TO",
-    show_envvar=True, help="TCP peer in place of the relay's host.",
+    help="Dial this, not the relay's host.",
 )  # fmt: skip
 @click.option("--file", "file", type=FILE, metavar="FILE", help="File that holds the token.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -12,6 +12,7 @@ from hcm_agent.agent import Agent
 from hcm_agent.settings import AgentSources
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import OnePerLine, run_command
+from hybridge.program.help_screen import Group
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.sdk_options import (
     check_ca,
@@ -32,7 +33,13 @@ RESERVED_DESCRIPTORS = 256
 logger = logging.getLogger(__name__)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Example, on the computer that reaches db.corp.local:
+  hcm run --connection-string "$ORDERS_LISTEN" --target db.corp.local:5432""",
+)
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
 def cli() -> None:
     """Connect TCP services on this network to Azure Relay hybrid connections."""
@@ -52,16 +59,13 @@ Example:
     multiple=True,
     metavar="HOST:PORT",
     envvar="HCM_TARGET",
-    show_envvar=True,
-    help="What accepted connections are joined to, or http[s]://HOST:PORT[/PATH] for relayed HTTP"
-    " requests; default: what the relay's metadata names.",
+    help="Where to; http[s]://HOST:PORT/PATH for HTTP.",
 )
 @click.option(
     "--azbridge",
     is_flag=True,
     envvar="HCM_AZBRIDGE",
-    show_envvar=True,
-    help="Senders speak azbridge: --target [NAME/][udp://]HOST:PORT, may be repeated.",
+    help="For azbridge senders; --target NAME/HOST:PORT",
 )
 @relay_options("HCM")
 @click.pass_context
@@ -81,7 +85,8 @@ def run(
 ) -> int:
     """Connect TCP services on this network to hybrid connections. Dials out only.
 
-    Connection strings on the command line or in the environment take the place of the file's.
+    Without --target a connection goes where the relay's metadata says. Connection strings given
+    here take the place of the file's.
     """
     logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
     sources = AgentSources(

@@ -12,13 +12,14 @@ import click
 
 from hybridge.program import early_signals, logs
 from hybridge.program.command_line import OnePerLine, run_command
+from hybridge.program.help_screen import Group
 from hybridge.program.host_port import PORT, format_host_port, parse_host_port
 from hybridge.protocol.errors import InvalidSetting, RelayError, Unreachable
 from relay.diagnostics import azure_fields
 from relay.settings import LOCALHOST, RelaySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from relay.configuration import Sources
 
@@ -45,28 +46,6 @@ class _HybridConnectionType(click.ParamType):  # type: ignore[type-arg] # generi
             )
         parse_host_port(endpoint, setting="--hybrid-connection", lowest_port=1)
         return name, endpoint
-
-
-class _Formatter(click.HelpFormatter):
-    """Keeps each option on one line, so that the help fits one screen."""
-
-    def write_dl(
-        self, rows: Iterable[tuple[str, str]], col_max: int = 34, col_spacing: int = 2
-    ) -> None:
-        super().write_dl(rows, col_max, col_spacing)
-
-
-class _Context(click.Context):
-    formatter_class = _Formatter
-
-
-class _Command(click.Command):
-    context_class = _Context
-
-
-class _Group(click.Group):
-    context_class = _Context
-    command_class = _Command
 
 
 def _option(*names: str, **attributes: Any) -> Callable[[Callable[..., object]], Any]:
@@ -100,11 +79,10 @@ _state_dir = _option(
 
 
 @click.group(
-    cls=_Group,
+    cls=Group,
     invoke_without_command=True,
     subcommand_metavar="[COMMAND]",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
-    epilog=f"Example: {PROGRAM} --hybrid-connection orders-db=localhost:5432",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @_config
 @_hybrid_connections
@@ -124,7 +102,10 @@ _state_dir = _option(
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
 @click.pass_context
 def cli(context: click.Context, /, **_: object) -> int | None:
-    """Serve Azure Relay hybrid connections. Environment: HYBRIDGE_RELAY_PORT etc."""
+    """Serve Azure Relay hybrid connections.
+
+    Example: hybridge-relay --hybrid-connection orders-db=localhost:5432
+    """
     if context.invoked_subcommand is None:
         return _run(_sources(context))
     early_signals.restore()

@@ -29,6 +29,11 @@ PROGRAMS: dict[str, click.Command] = {
 MODULES = {"relay": "hybridge-relay", "hcm_agent": "hcm", "app_client": "app-client"}
 """What ``python -m`` runs."""
 
+LINES = 24
+COLUMNS = 80
+SHOWN_COLUMNS = COLUMNS - 2
+"""What click uses of them."""
+
 _BLOCK = re.compile(r"^```text\n\$ (?P<command>[^\n]+) --help\n(?P<text>.*?)^```$", re.M | re.S)
 
 
@@ -64,7 +69,11 @@ def find(words: Sequence[str]) -> tuple[list[click.Command], list[str]]:
 def help_text(name: str) -> str:
     program, *words = name.split()
     result = CliRunner().invoke(
-        PROGRAMS[program], [*words, "--help"], prog_name=program, terminal_width=80, env={}
+        PROGRAMS[program],
+        [*words, "--help"],
+        prog_name=program,
+        terminal_width=SHOWN_COLUMNS,
+        env={},
     )
     if result.exit_code:
         raise AssertionError(result.output)

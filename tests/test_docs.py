@@ -177,6 +177,14 @@ def test_a_help_text_that_is_shown_is_the_real_one(command: str) -> None:
     assert shown == help_texts.help_text(command), "run: python -m tests.help_texts --write"
 
 
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_the_help_of_every_command_fits_one_screen(command: str) -> None:
+    lines = help_texts.help_text(command).splitlines()
+
+    assert len(lines) <= help_texts.LINES
+    assert max(map(len, lines)) <= help_texts.COLUMNS
+
+
 def test_the_help_of_every_command_is_shown() -> None:
     leaves = {
         name

@@ -28,8 +28,7 @@ def config_option(prefix: str) -> Callable[[Function], Function]:
         type=FILE,
         metavar="FILE",
         envvar=f"{prefix}_CONFIG",
-        show_envvar=True,
-        help="Settings for several hybrid connections, JSON or YAML.",
+        help="Several hybrid connections, JSON or YAML.",
     )
 
 
@@ -40,7 +39,7 @@ def connection_string_options(
 
     Both are taken several times in any case: the command says better what is wrong with that.
     """
-    repeat = "; may be repeated" if is_repeatable else ""
+    repeat = "; repeatable" if is_repeatable else ""
 
     def decorate(function: Function) -> Function:
         function = click.option(
@@ -50,8 +49,7 @@ def connection_string_options(
             multiple=True,
             metavar="FILE",
             envvar=f"{prefix}_CONNECTION_STRING_FILE",
-            show_envvar=True,
-            help="File that holds it, so that no key stands on a command line.",
+            help="The same from a file.",
         )(function)
         return click.option(
             "--connection-string",
@@ -60,7 +58,6 @@ def connection_string_options(
             multiple=True,
             metavar="TEXT",
             envvar=f"{prefix}_CONNECTION_STRING",
-            show_envvar=True,
             help=f"From a rule with {claim}{repeat}.",
         )(function)
 
@@ -77,38 +74,33 @@ def relay_options(prefix: str) -> Callable[[Function], Function]:
                 type=FILE,
                 metavar="FILE",
                 envvar=f"{prefix}_CA",
-                show_envvar=True,
-                help="Certificates to trust besides the system's.",
+                help="Trust these certificates too, PEM.",
             ),
             click.option(
                 "--connect-to",
                 type=TARGET,
                 metavar="HOST:PORT",
                 envvar=f"{prefix}_CONNECT_TO",
-                show_envvar=True,
-                help="TCP peer in place of the namespace's host; TLS name and token stay.",
+                help="Dial this, not the namespace's host.",
             ),
             click.option(
                 "--ready-file",
                 type=FILE,
                 metavar="FILE",
                 envvar=f"{prefix}_READY_FILE",
-                show_envvar=True,
-                help="Exists while everything is connected or listening.",
+                help="Exists while all is connected or listening.",
             ),
             click.option(
                 "--log-format",
                 type=click.Choice(["text", "json"]),
                 default="text",
                 envvar=f"{prefix}_LOG_FORMAT",
-                show_envvar=True,
-                help="How the log on standard error looks.",
+                help="Log lines.  [text]",
             ),
             click.option(
                 "--verbose",
                 is_flag=True,
                 envvar=f"{prefix}_VERBOSE",
-                show_envvar=True,
                 help="Log every step.",
             ),
         ]

@@ -84,7 +84,7 @@ def test_version_and_help_end_with_0(capsys: pytest.CaptureFixture[str]) -> None
 
     for command in ("forward", "run"):
         assert app_client(command, "--help") == 0
-        assert "APP_CLIENT_CONNECTION_STRING" in capsys.readouterr().out
+        assert "each with an environment twin (--ca is APP_CLIENT_CA)" in capsys.readouterr().out
 
 
 def test_it_announces_its_port_resets_while_the_relay_is_away_and_ends_with_0() -> None:

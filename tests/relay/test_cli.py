@@ -20,9 +20,11 @@ from tests.support.command import exit_code_of
 RELAY_HELP = """\
 Usage: hybridge-relay [OPTIONS] [COMMAND]
 
-  Serve Azure Relay hybrid connections. Environment: HYBRIDGE_RELAY_PORT etc.
+  Serve Azure Relay hybrid connections.
 
-Options:
+  Example: hybridge-relay --hybrid-connection orders-db=localhost:5432
+
+Options, each with an environment twin (--host is HYBRIDGE_RELAY_HOST):
   --config FILE                       Namespaces, JSON or YAML.
   --hybrid-connection NAME=HOST:PORT  One more; repeatable.
   --host ADDR                         Where to listen.  [both loopbacks]
@@ -40,8 +42,6 @@ Commands:
   ca                  Print the certificate that clients must trust.
   connection-strings  Print the connection string of every rule.
   healthcheck         Ask a running relay whether it is healthy.
-
-  Example: hybridge-relay --hybrid-connection orders-db=localhost:5432
 """
 
 CONNECTION_STRINGS_HELP = """\
@@ -60,6 +60,9 @@ Options:
   --state-dir DIR                     CA and keys.  [$XDG_STATE_HOME/hybridge]
   --json                              As one JSON list.
   -h, --help                          Show this message and exit.
+
+  In the environment too, as HYBRIDGE_RELAY_PORT: --config,
+  --hybrid-connection, --port, --state-dir.
 """
 
 CA_HELP = """\
@@ -67,7 +70,7 @@ Usage: hybridge-relay ca [OPTIONS]
 
   Print the certificate that clients must trust (PEM); made if missing.
 
-Options:
+Options, each with an environment twin (--config is HYBRIDGE_RELAY_CONFIG):
   --config FILE    Namespaces, JSON or YAML.
   --state-dir DIR  CA and keys.  [$XDG_STATE_HOME/hybridge]
   -h, --help       Show this message and exit.
@@ -78,7 +81,7 @@ Usage: hybridge-relay healthcheck [OPTIONS]
 
   Ask a running relay whether it is healthy; exit code 0 or 1.
 
-Options:
+Options, each with an environment twin (--config is HYBRIDGE_RELAY_CONFIG):
   --config FILE      Namespaces, JSON or YAML.
   --admin-host ADDR  /health and /metrics.  [both loopbacks]
   --admin-port PORT  And its port.  [5300]
