@@ -13,6 +13,7 @@ from app_client.local_port import LocalPort
 from app_client.settings import UDP_SCHEME, ClientSources
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import announce, run_command
+from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
@@ -167,6 +168,9 @@ def _serve(sources: ClientSources, *, ready_file: Path | None, log_format: LogFo
         await client.run(life)
 
     return lifetime.run(serve)
+
+
+cli.add_command(completion)
 
 
 def main() -> None:

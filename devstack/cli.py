@@ -8,6 +8,7 @@ import click
 
 from devstack.token_cli import token
 from hybridge.program.command_line import run_command
+from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 
 PROGRAM = "hybridge"
@@ -48,6 +49,7 @@ def demo(*, once: bool) -> int:
 
 
 cli.add_command(token)
+cli.add_command(completion)
 
 
 def main() -> None:

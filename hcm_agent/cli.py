@@ -12,6 +12,7 @@ from hcm_agent.agent import Agent
 from hcm_agent.settings import AgentSources
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import OnePerLine, run_command
+from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.sdk_options import (
@@ -115,6 +116,9 @@ def run(
         await agent.run(life)
 
     return lifetime.run(serve)
+
+
+cli.add_command(completion)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import click
 
 from hybridge.program import early_signals, logs
 from hybridge.program.command_line import OnePerLine, run_command
+from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.host_port import PORT, format_host_port, parse_host_port
 from hybridge.protocol.errors import InvalidSetting, RelayError, Unreachable
@@ -82,6 +83,11 @@ _state_dir = _option(
     cls=Group,
     invoke_without_command=True,
     subcommand_metavar="[COMMAND]",
+    # The example stands here for want of a line below the commands.
+    help=f"""\b
+Serve Azure Relay hybrid connections.
+Example: {PROGRAM} --hybrid-connection orders-db=localhost:5432""",
+    short_help="Serve Azure Relay hybrid connections.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @_config
@@ -102,10 +108,7 @@ _state_dir = _option(
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
 @click.pass_context
 def cli(context: click.Context, /, **_: object) -> int | None:
-    """Serve Azure Relay hybrid connections.
-
-    Example: hybridge-relay --hybrid-connection orders-db=localhost:5432
-    """
+    """Serve Azure Relay hybrid connections."""
     if context.invoked_subcommand is None:
         return _run(_sources(context))
     early_signals.restore()
@@ -193,6 +196,9 @@ def healthcheck(context: click.Context, /, **_: object) -> None:
     if response.status != 200:
         raise RelayError(f"{where} answers {response.status} {body}", hint="see the relay's log")
     click.echo(body)
+
+
+cli.add_command(completion)
 
 
 def main() -> None:

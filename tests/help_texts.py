@@ -34,6 +34,9 @@ COLUMNS = 80
 SHOWN_COLUMNS = COLUMNS - 2
 """What click uses of them."""
 
+IN_EVERY_PROGRAM = "completion"
+"""A command that is the same in all programs, and shown for the first."""
+
 _BLOCK = re.compile(r"^```text\n\$ (?P<command>[^\n]+) --help\n(?P<text>.*?)^```$", re.M | re.S)
 
 
@@ -41,6 +44,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     """Give every command with its full name: ``hcm run``."""
     for name, command in PROGRAMS.items():
         yield from _below(name, command)
+
+
+def shown_once(name: str) -> bool:
+    """Say whether the pages leave this command out, since they have it for another program."""
+    return name.endswith(f" {IN_EVERY_PROGRAM}") and name != f"hcm {IN_EVERY_PROGRAM}"
 
 
 def _below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:

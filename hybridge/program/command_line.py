@@ -14,6 +14,8 @@ from hybridge.protocol.redaction import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from click.shell_completion import CompletionItem
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -117,3 +119,8 @@ class OnePerLine(click.ParamType):  # type: ignore[type-arg] # generic since cli
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         return self.each.get_metavar(param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return self.each.shell_complete(ctx, param, incomplete)

@@ -21,7 +21,6 @@ RELAY_HELP = """\
 Usage: hybridge-relay [OPTIONS] [COMMAND]
 
   Serve Azure Relay hybrid connections.
-
   Example: hybridge-relay --hybrid-connection orders-db=localhost:5432
 
 Options, each with an environment twin (--host is HYBRIDGE_RELAY_HOST):
@@ -40,6 +39,7 @@ Options, each with an environment twin (--host is HYBRIDGE_RELAY_HOST):
 
 Commands:
   ca                  Print the certificate that clients must trust.
+  completion          Print the completion script of a shell.
   connection-strings  Print the connection string of every rule.
   healthcheck         Ask a running relay whether it is healthy.
 """
