@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-import asyncpg  # type: ignore[import-untyped] # it has no stubs
+import asyncpg
 import psycopg
 import pytest
 

@@ -1,0 +1,119 @@
+"""Runs the cookbook's examples as the applications that they are: names lead to app-client.
+
+An example runs in this process, so that no time goes into starting interpreters; the test compares
+what it prints. A hosts file is not touched: the names are resolved as its lines would do it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import runpy
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.chain import (
+    RelayProcess,
+    running,
+    running_agent,
+    running_relay_process,
+    wait_for,
+    write_private,
+)
+
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+
+Resolved = list[tuple[int, int, int, str, tuple[str, int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service on-premises, and the name and port by which applications know it."""
+
+    hybrid_connection: str
+    host: str
+    port: int
+    target_port: int
+    """Where it really is, on 127.0.0.1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A running chain, and what leads to it."""
+
+    relay: RelayProcess
+    addresses: Mapping[str, str]
+    """A loopback address of its own for each name, as in a hosts file."""
+
+    def run(
+        self,
+        example: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        **variables: str,
+    ) -> str:
+        """Run one file of ``examples``; give what it printed."""
+        self.resolve(monkeypatch)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / example), run_name="__main__")
+        return capsys.readouterr().out
+
+    def resolve(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the names lead to their addresses, in this process, for one test."""
+        ask = socket.getaddrinfo
+
+        def getaddrinfo(host: object, *arguments: object, **options: object) -> Resolved:
+            name = host.decode() if isinstance(host, bytes) else host
+            found = self.addresses.get(str(name), name)
+            return ask(found, *arguments, **options)  # type: ignore[arg-type,return-value]
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@contextlib.contextmanager
+def running_site(
+    folder: Path, services: Sequence[Service], *, further: Sequence[str] = ()
+) -> Iterator[Site]:
+    """Run relay, agent and client for these services.
+
+    Args:
+        folder: For state, shared files and configuration.
+        services: What the agent reaches, and the client listens for with the service's own port.
+        further: Hybrid connections that neither of them serves.
+    """
+    # A network that other runs on this machine hardly have: the ports are the real ones.
+    network = f"127.{random.randint(64, 250)}.{random.randint(1, 250)}"  # noqa: S311 - no secret
+    addresses = {
+        each.host: f"{network}.{number}"
+        for number, each in enumerate({each.host: each for each in services}.values(), start=1)
+    }
+    names = [each.hybrid_connection for each in services]
+    endpoints = {each.hybrid_connection: f"127.0.0.1:{each.target_port}" for each in services}
+    endpoints |= dict.fromkeys(further, "127.0.0.1:1")
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(running_relay_process(folder, endpoints))
+        agent = stack.enter_context(running_agent(relay, hybrid_connections=names))
+        entries = [
+            {
+                "ConnectionString": relay.connection_string(
+                    "defaultSender", each.hybrid_connection
+                ),
+                "Listen": f"{addresses[each.host]}:{each.port}",
+            }
+            for each in services
+        ]
+        config = write_private(folder / "client.json", {"HybridConnections": entries})
+        settings = {"APP_CLIENT_CONFIG": str(config), "APP_CLIENT_CA": str(relay.ca)}
+        client = stack.enter_context(
+            running("app_client", "run", settings=settings, secrets=relay.secrets)
+        )
+        for name in names:
+            wait_for(client, "listening", hybrid_connection=name)
+            wait_for(agent, "online", hybrid_connection=name)
+        yield Site(relay=relay, addresses=addresses)
