@@ -97,7 +97,7 @@ def test_every_page_of_the_documentation_can_be_reached_from_the_readme() -> Non
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_file_of_ours_that_is_named_exists(path: Path) -> None:
-    folders = "|".join((*PACKAGES, "tests", "docs", "docker", "benchmarks"))
+    folders = "|".join((*PACKAGES, "tests", "docs", "docker", "benchmarks", "examples"))
     named = re.findall(rf"`((?:{folders})/[\w./-]+)`", path.read_text(encoding="utf-8"))
     examples = {"relay/core/x.py", "tests/relay/core/test_x.py"}
 

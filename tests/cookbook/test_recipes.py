@@ -21,7 +21,7 @@ from hybridge.transport.development_ca import DevelopmentCa
 from tests.support import on_premises
 from tests.support.chain import DEADLINE_SECONDS
 from tests.support.debian import find, require
-from tests.support.recipes import EXAMPLES, Service, Site, running_site
+from tests.support.recipes import EXAMPLES, Service, Site, endpoints, running_site
 from tests.support.until import until
 
 PASSWORD = "shop-cookbook"
@@ -90,26 +90,27 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
         _fill(postgres)
-        servers: dict[tuple[str, str, int], AbstractContextManager[int]] = {
-            ("orders-db", "db.corp.local", 5432): nullcontext(postgres.port),
-            ("sql", "sql.corp.local", 1433): on_premises.sql_server_prelogin(prelogins),
-            ("mail", "mail.corp.local", smtp_port): on_premises.mail_server(context, inbox),
-            ("api", "api.corp.local", 8080): on_premises.orders_api(None, api_hosts),
-            ("api-tls", "api.corp.local", 9443): on_premises.orders_api(context, api_hosts),
+        servers: dict[str, AbstractContextManager[int]] = {
+            "orders-db": nullcontext(postgres.port),
+            "sql": on_premises.sql_server_prelogin(prelogins),
+            "mail": on_premises.mail_server(context, inbox),
+            "api": on_premises.orders_api(None, api_hosts),
+            "api-tls": on_premises.orders_api(context, api_hosts),
         }
         if find("mariadbd"):
-            mariadb = on_premises.mariadb(folder, password=PASSWORD)
-            servers["mysql", "mysql.corp.local", 3306] = mariadb
+            servers["mysql"] = on_premises.mariadb(folder, password=PASSWORD)
         if find("redis-server"):
-            servers["cache", "cache.corp.local", 6379] = on_premises.redis(folder)
+            servers["cache"] = on_premises.redis(folder)
+        known = endpoints()
+        known["mail"] = known["mail"][0], smtp_port
         services = [
             Service(
                 hybrid_connection=name,
-                host=host,
-                port=port,
+                host=known[name][0],
+                port=known[name][1],
                 target_port=stack.enter_context(server),
             )
-            for (name, host, port), server in servers.items()
+            for name, server in servers.items()
         ]
         site = stack.enter_context(running_site(folder, services, further=[RELAYED]))
         yield Company(

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import json5
 import pytest
 
+from hybridge.program.host_port import parse_host_port
 from tests.support.chain import (
     RelayProcess,
     running,
@@ -74,6 +76,17 @@ class Site:
             return ask(found, *arguments, **options)  # type: ignore[arg-type,return-value]
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def endpoints() -> dict[str, tuple[str, int]]:
+    """Give the names and ports of the services, as ``examples/relay.json`` has them."""
+    document = json5.loads((EXAMPLES / "relay.json").read_text(encoding="utf-8"))
+    (namespace,) = document["UserConfig"]["Namespaces"]
+    return {
+        each["Name"]: parse_host_port(each["Endpoint"], setting="Endpoint")
+        for each in namespace["HybridConnections"]
+        if "Endpoint" in each
+    }
 
 
 @contextlib.contextmanager
