@@ -22,6 +22,7 @@ from hybridge.listener import Listener
 from hybridge.outgoing_response import OutgoingResponse
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import ApplicationFailed, ConnectionLost, RelayError
+from hybridge.protocol.proxies import Proxy
 from hybridge.request_intake import MAX_REQUESTS
 from hybridge.transport.timing import Timing
 
@@ -46,6 +47,7 @@ async def serve(
     *,
     ca: Path | None = None,
     connect_to: tuple[str, int] | None = None,
+    proxy: Proxy | str | None = None,
     timing: Timing | None = None,
     max_requests: int = MAX_REQUESTS,
     drain_seconds: float = DRAIN_SECONDS,
@@ -63,6 +65,7 @@ async def serve(
         connection_string: From a rule with Listen.
         ca: PEM file of further trusted authorities.
         connect_to: TCP address to dial instead of the namespace's.
+        proxy: The proxy on the way; see `hybridge.Listener`.
         timing: Waits, in seconds.
         max_requests: Most requests at a time; more are answered 503.
         drain_seconds: How long running requests may go on after the cancellation.
@@ -76,6 +79,7 @@ async def serve(
         connection_string,
         ca=ca,
         connect_to=connect_to,
+        proxy=proxy,
         timing=timing,
         max_requests=max_requests,
     )

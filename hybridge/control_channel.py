@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket_client
@@ -19,6 +21,7 @@ from hybridge.protocol.errors import ConnectionLost, MalformedMessage
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.timing import Timing
+from hybridge.transport.untrusted import untrusted
 
 _logger = logging.getLogger(__name__)
 
@@ -55,22 +58,24 @@ async def open_control_channel(
         RelayError: It was refused, or the relay cannot be reached; see
             `hybridge.control_channel_errors.refusal_of`.
     """
-    host, port = dialer.peer(target.host, target.port)
+    connect = partial(dialer.connect, target.host, target.port)
     try:
-        socket = await _WebSocketClient(
-            url,
-            host=host,
-            port=port,
-            ssl=dialer.tls.context,
-            additional_headers={"ServiceBusAuthorization": token},
-            compression=None,
-            proxy=None,
-            max_size=MAX_COMMAND_BYTES,
-            open_timeout=timing.open_timeout_seconds,
-            ping_interval=timing.ping_interval_seconds,
-            ping_timeout=timing.pong_timeout_seconds,
-            close_timeout=timing.close_timeout_seconds,
-        )
+        async with asyncio.timeout(timing.open_timeout_seconds):
+            socket = await _WebSocketClient(
+                url,
+                sock=await connect(),
+                ssl=dialer.tls.context,
+                additional_headers={"ServiceBusAuthorization": token},
+                compression=None,
+                proxy=None,
+                max_size=MAX_COMMAND_BYTES,
+                open_timeout=None,
+                ping_interval=timing.ping_interval_seconds,
+                ping_timeout=timing.pong_timeout_seconds,
+                close_timeout=timing.close_timeout_seconds,
+            )
+    except ssl.SSLCertVerificationError as error:
+        raise await untrusted(error, target.host, connect) from error
     except (InvalidStatus, InvalidHandshake, InvalidURI, OSError, TimeoutError) as error:
         raise refusal_of(error, target) from error
     return ControlChannel(socket)

@@ -11,7 +11,6 @@ from hybridge.protocol.errors import (
     HandshakeRefused,
     RelayError,
     Unreachable,
-    UntrustedCertificate,
 )
 from hybridge.protocol.redaction import one_line
 from hybridge.protocol.refusals import authorization_hint
@@ -35,12 +34,6 @@ def refusal_of(error: BaseException, target: ConnectionString) -> RelayError:
     if isinstance(error, TimeoutError):
         return Unreachable(f"the relay {target.host} did not answer in time")
     if isinstance(error, OSError):
-        verify = getattr(error, "verify_message", None)
-        if verify:
-            return UntrustedCertificate(
-                f"the certificate of {target.host} is not trusted: {verify}",
-                hint="give the relay's ca.pem with --ca",
-            )
         return Unreachable(
             f"the relay {target.host} cannot be reached: {error.strerror or error}",
             hint="check that the relay is running, its name and its port",

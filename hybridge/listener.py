@@ -26,6 +26,7 @@ from hybridge.protocol.errors import (
     RelayError,
     Stopping,
 )
+from hybridge.protocol.proxies import Proxy
 from hybridge.protocol.secret import Secret
 from hybridge.request_intake import MAX_REQUESTS, RequestHandler, RequestIntake
 from hybridge.transport.dialer import Dialer
@@ -76,6 +77,9 @@ class Listener:
         connection_string: From a rule with Listen.
         ca: PEM file of further trusted authorities.
         connect_to: TCP address to dial instead of the namespace's.
+        proxy: The proxy on the way: ``http://[USER:PASSWORD@]HOST:PORT``, ``socks5://...``, or
+            ``"none"``. None: as the environment says (``HTTPS_PROXY``, ``ALL_PROXY``,
+            ``NO_PROXY``); a loopback address is then dialled directly.
         timing: Waits, in seconds.
         token_lifetime_seconds: How long each token is good.
         request_handler: Answers HTTP requests. Where it raises, the sender gets 500, or a response
@@ -85,7 +89,7 @@ class Listener:
 
     Raises:
         MalformedConnectionString: The text is none, names no hybrid connection, or has no key.
-        InvalidSetting: The CA file cannot be used.
+        InvalidSetting: The CA file, or the address of a proxy, cannot be used.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Listener:
         *,
         ca: Path | None = None,
         connect_to: tuple[str, int] | None = None,
+        proxy: Proxy | str | None = None,
         timing: Timing | None = None,
         token_lifetime_seconds: float = TOKEN_LIFETIME_SECONDS,
         request_handler: RequestHandler | None = None,
@@ -116,8 +121,10 @@ class Listener:
         """Unix time of the last registration."""
         self.last_error: RelayError | None = None
         self.on_change: Callable[[], None] | None = None
-        self._dialer = Dialer(self.address.host, ca=ca, connect_to=connect_to)
         self._timing = timing or Timing()
+        self._dialer = Dialer(
+            self.address.host, ca=ca, connect_to=connect_to, proxy=proxy, timing=self._timing
+        )
         self._token_lifetime = token_lifetime_seconds
         self._waiting: asyncio.Queue[IncomingConnection | None] = asyncio.Queue()
         self._settled = asyncio.Event()

@@ -20,6 +20,7 @@ from hybridge.protocol.errors import (
     MalformedMessage,
     Unreachable,
 )
+from hybridge.protocol.proxies import Proxy
 from hybridge.protocol.redaction import one_line
 from hybridge.protocol.refusals import authorization_hint
 from hybridge.protocol.token_questions import API_VERSION
@@ -64,18 +65,22 @@ async def runtime_information(
     *,
     ca: Path | None = None,
     connect_to: tuple[str, int] | None = None,
+    proxy: Proxy | str | None = None,
     timing: Timing | None = None,
 ) -> RuntimeInformation:
     """Ask for a hybrid connection's runtime information.
 
-    Azure asks for Manage here; Hybridge takes any valid key.
+    Azure asks for Manage here; Hybridge takes any valid key. ``ca``, ``connect_to``, ``proxy`` and
+    ``timing`` are as for `hybridge.Listener`.
 
     Raises:
         AuthorizationFailed: 401, with the relay's reason.
         EndpointNotFound: 404, 204, or a feed instead of an entry: it does not exist.
         HandshakeRefused: Another status.
         MalformedConnectionString: The text is none, or has no path or no key.
+        InvalidSetting: The CA file, or the address of a proxy, cannot be used.
         MalformedMessage: The answer is no Atom entry of a hybrid connection.
+        ProxyFailed: The proxy on the way opened no tunnel.
         Unreachable: The namespace cannot be reached, or did not answer in time.
     """
     target = parse(connection_string) if isinstance(connection_string, str) else connection_string
@@ -96,9 +101,10 @@ async def runtime_information(
             ("Connection", "close"),
         ],
     )
-    dialer = Dialer(target.host, ca=ca, connect_to=connect_to)
+    timing = timing or Timing()
+    dialer = Dialer(target.host, ca=ca, connect_to=connect_to, proxy=proxy, timing=timing)
     try:
-        async with asyncio.timeout((timing or Timing()).open_timeout_seconds):
+        async with asyncio.timeout(timing.open_timeout_seconds):
             wire = await dialer.dial(target.host, target.port)
             try:
                 response, body = await exchange(wire, request)

@@ -14,6 +14,7 @@ from types import TracebackType
 from hybridge.protocol import address
 from hybridge.protocol.connection_string import ConnectionString, parse, token_for
 from hybridge.protocol.errors import Unreachable
+from hybridge.protocol.proxies import Proxy
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.timing import Timing
 from hybridge.transport.websocket import WebSocketStream, open_websocket
@@ -29,11 +30,14 @@ class Sender:
         connection_string: From a rule with Send; without a key where senders need none.
         ca: PEM file of further trusted authorities.
         connect_to: TCP address to dial instead of the namespace's.
+        proxy: The proxy on the way: ``http://[USER:PASSWORD@]HOST:PORT``, ``socks5://...``, or
+            ``"none"``. None: as the environment says (``HTTPS_PROXY``, ``ALL_PROXY``,
+            ``NO_PROXY``); a loopback address is then dialled directly.
         timing: Waits, in seconds.
 
     Raises:
         MalformedConnectionString: The text is none, or names no hybrid connection.
-        InvalidSetting: The CA file cannot be used.
+        InvalidSetting: The CA file, or the address of a proxy, cannot be used.
     """
 
     def __init__(
@@ -42,14 +46,17 @@ class Sender:
         *,
         ca: Path | None = None,
         connect_to: tuple[str, int] | None = None,
+        proxy: Proxy | str | None = None,
         timing: Timing | None = None,
     ) -> None:
         if isinstance(connection_string, str):
             connection_string = parse(connection_string)
         self.address = connection_string
         self._path = connection_string.required_path()
-        self._dialer = Dialer(self.address.host, ca=ca, connect_to=connect_to)
         self._timing = timing or Timing()
+        self._dialer = Dialer(
+            self.address.host, ca=ca, connect_to=connect_to, proxy=proxy, timing=self._timing
+        )
 
     async def connect(
         self,
@@ -75,6 +82,7 @@ class Sender:
         Raises:
             HandshakeRefused: The relay or the listener refused; with status and reason.
             UntrustedCertificate: The relay's certificate is not trusted.
+            ProxyFailed: The proxy on the way opened no tunnel.
             Unreachable: The relay cannot be reached, or did not answer in time.
         """
         target = self.address
@@ -125,6 +133,7 @@ class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - use
         *,
         ca: Path | None = None,
         connect_to: tuple[str, int] | None = None,
+        proxy: Proxy | str | None = None,
         timing: Timing | None = None,
         connection_id: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
@@ -132,7 +141,9 @@ class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - use
         suffix: str = "",
         query: str = "",
     ) -> None:
-        sender = Sender(connection_string, ca=ca, connect_to=connect_to, timing=timing)
+        sender = Sender(
+            connection_string, ca=ca, connect_to=connect_to, proxy=proxy, timing=timing
+        )
         self._opening = partial(
             sender.connect,
             connection_id=connection_id,

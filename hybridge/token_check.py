@@ -8,6 +8,7 @@ from pathlib import Path
 import h11
 
 from hybridge.protocol.errors import MalformedToken, Unreachable
+from hybridge.protocol.proxies import Proxy
 from hybridge.protocol.token_questions import Answer, Question, RelayVerdict, read_answers
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.http_exchange import exchange
@@ -22,6 +23,7 @@ async def ask_relay(
     path: str,
     ca: Path | None = None,
     connect_to: tuple[str, int] | None = None,
+    proxy: Proxy | str | None = None,
     timing: Timing | None = None,
 ) -> RelayVerdict:
     """Ask a relay what it thinks of a token. Five short requests; nothing is opened by them.
@@ -33,19 +35,22 @@ async def ask_relay(
         path: Name of the hybrid connection.
         ca: PEM file of further trusted authorities.
         connect_to: TCP address to dial instead of the namespace's.
+        proxy: The proxy on the way; see `hybridge.Listener`.
         timing: ``open_timeout_seconds`` is for each request.
 
     Raises:
         ConnectionLost: The connection broke before an answer.
-        InvalidSetting: The CA file cannot be used.
+        InvalidSetting: The CA file, or the address of a proxy, cannot be used.
         MalformedMessage: An answer is too long.
         MalformedToken: It cannot stand in a header, so it cannot be asked about.
+        ProxyFailed: The proxy on the way opened no tunnel.
         Unreachable: The relay cannot be reached, or did not answer in time.
     """
     if not (token.isascii() and token.isprintable()):
         raise MalformedToken("the token cannot stand in a header: it is not printable ASCII")
-    dialer = Dialer(host, ca=ca, connect_to=connect_to)
-    timeout = (timing or Timing()).open_timeout_seconds
+    timing = timing or Timing()
+    dialer = Dialer(host, ca=ca, connect_to=connect_to, proxy=proxy, timing=timing)
+    timeout = timing.open_timeout_seconds
     answers = {}
     for question in Question:
         request = question.request(host, port, path, token)

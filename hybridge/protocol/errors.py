@@ -170,6 +170,29 @@ class TargetTimedOut(Unreachable):
 class UntrustedCertificate(Unreachable):
     """The peer's certificate is not for this name, not in time, or not from a trusted authority."""
 
+    issuer: str | None = None
+    """Who signed it, where nobody we trust did: an inspecting proxy's authority, for instance."""
+
+
+class ProxyFailed(Unreachable):
+    """The proxy on the way to the relay has opened no tunnel."""
+
+
+class ProxyUnreachable(ProxyFailed):
+    """The proxy itself cannot be reached, or did not answer in time."""
+
+
+class ProxyCredentialsRefused(ProxyFailed):
+    """The proxy wants a user name and a password, or others than it was given."""
+
+
+class ProxyRefused(ProxyFailed):
+    """The proxy answered that it does not lead, or cannot lead, to the relay."""
+
+
+class ProxyGarbled(ProxyFailed):
+    """What answered is no proxy of the kind that was named, or broke off."""
+
 
 class ConnectionLost(RelayError):
     """An established connection broke: what had arrived may be incomplete."""

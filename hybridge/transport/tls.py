@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from hybridge.protocol.errors import InvalidSetting, Unreachable, UntrustedCertificate
+from hybridge.protocol.errors import InvalidSetting, Unreachable
 from hybridge.transport.loop_stream import open_loop_stream
 from hybridge.transport.loop_tls import LoopTlsStream
 from hybridge.transport.readiness import has_readiness, wait_readable, wait_writable
 from hybridge.transport.socket_stream import MAX_READ_BYTES, SocketStream
 from hybridge.transport.sockets import show_address
 from hybridge.transport.tcp import dial_socket
+from hybridge.transport.untrusted import untrusted
+
+Connect = Callable[[], Awaitable[socket.socket]]
+"""Opens a connected, non-blocking socket."""
 
 SLICE_BYTES = 16_384
 """Most bytes of one TLS write: one record, so that little is copied when the peer is slow."""
@@ -87,32 +92,30 @@ class ClientTls:
         self._room = asyncio.Semaphore(MAX_HANDSHAKES)
 
     async def dial(
-        self, host: str, port: int, *, peer: tuple[str, int] | None = None
+        self, host: str, port: int, *, connect: Connect | None = None
     ) -> TlsStream | LoopTlsStream:
         """Open TLS to ``host:port``.
 
         Args:
             host: Name for SNI and for the check of the certificate.
             port: Port to dial.
-            peer: Dial this address instead; the name stays what it is.
+            connect: Gives the connection to do it on, if it is not one to ``host:port``; asked once
+                more where nobody we trust has signed the certificate, to learn who has.
 
         Raises:
             UntrustedCertificate: The certificate is not for this name, or from nobody we trust.
             Unreachable: Name, route, port or TLS. A deadline is the caller's.
         """
         async with self._room:
-            return await self._dial(host, port, peer or (host, port))
+            return await self._dial(host, port, connect or (lambda: dial_socket(host, port)))
 
-    async def _dial(self, host: str, port: int, peer: tuple[str, int]) -> TlsStream | LoopTlsStream:
-        sock = await dial_socket(*peer)
+    async def _dial(self, host: str, port: int, connect: Connect) -> TlsStream | LoopTlsStream:
+        sock = await connect()
         offered = self._sessions.get((host, port))
         try:
             stream = await open_tls(sock, self.context, server_hostname=host, session=offered)
         except ssl.SSLCertVerificationError as error:
-            raise UntrustedCertificate(
-                f"the certificate of {host} is not trusted: {error.verify_message}",
-                hint="give the relay's ca.pem with --ca; an inspecting proxy has a CA of its own",
-            ) from error
+            raise await untrusted(error, host, connect) from error
         except OSError as error:
             self._sessions.pop((host, port), None)
             raise Unreachable(

@@ -48,7 +48,7 @@ async def tls_streams(client: ClientTls | None = None) -> tuple[Wire, Wire]:
     client = client or ClientTls(certificate()[2])
     async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
         accepting = tasks.create_task(accept(sock))
-        near = await client.dial(NAME, 443, peer=("127.0.0.1", port))
+        near = await client.dial(NAME, 443, connect=at(port))
         return near, await accepting
 
 
@@ -227,7 +227,7 @@ async def test_a_session_is_resumed() -> None:
         for _ in range(2):
             async with asyncio.TaskGroup() as tasks:
                 accepting = tasks.create_task(asyncio.get_running_loop().sock_accept(sock))
-                dialling = tasks.create_task(client.dial(NAME, 443, peer=("127.0.0.1", port)))
+                dialling = tasks.create_task(client.dial(NAME, 443, connect=at(port)))
                 far = await open_tls((await accepting)[0], context, is_server=True)
             near = dialling.result()
             reused.append(near.tls.session_reused)
@@ -241,7 +241,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_to_be_so() -> None:
     async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
         tasks.create_task(refused(sock))
         with pytest.raises(UntrustedCertificate):
-            await ClientTls().dial(NAME, 443, peer=("127.0.0.1", port))
+            await ClientTls().dial(NAME, 443, connect=at(port))
 
 
 @on_every_loop
@@ -249,7 +249,7 @@ async def test_a_wrong_host_name_is_not_trusted() -> None:
     async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
         tasks.create_task(refused(sock))
         with pytest.raises(UntrustedCertificate):
-            await ClientTls(certificate()[2]).dial("evil.test", 443, peer=("127.0.0.1", port))
+            await ClientTls(certificate()[2]).dial("evil.test", 443, connect=at(port))
 
 
 async def refused(listening: socket.socket) -> None:
@@ -277,7 +277,7 @@ async def test_a_peer_that_speaks_no_tls_or_leaves_is_unreachable() -> None:
 
 async def dial_is_unreachable(port: int) -> None:
     with pytest.raises(Unreachable):
-        await ClientTls(certificate()[2]).dial(NAME, 443, peer=("127.0.0.1", port))
+        await ClientTls(certificate()[2]).dial(NAME, 443, connect=at(port))
 
 
 @on_every_loop
@@ -285,7 +285,7 @@ async def test_a_handshake_that_is_given_up_leaves_nothing_open() -> None:
     client = ClientTls(certificate()[2])
     loop = asyncio.get_running_loop()
     async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
-        dialling = tasks.create_task(client.dial(NAME, 443, peer=("127.0.0.1", port)))
+        dialling = tasks.create_task(client.dial(NAME, 443, connect=at(port)))
         peer, _ = await loop.sock_accept(sock)
         assert await loop.sock_recv(peer, 65_536)
 
