@@ -17,6 +17,7 @@ from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
+from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
     check_ca,
     config_option,
@@ -82,6 +83,7 @@ def forward(
     port_name: str | None,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
+    proxy: str | None,
     ready_file: Path | None,
     log_format: LogFormat,
     verbose: bool,
@@ -97,6 +99,7 @@ def forward(
         port_name=port_name,
         ca=ca,
         connect_to=connect_to,
+        proxy=given_proxy(proxy),
     )
     if len(given.texts) + len(given.files) > 1:
         raise click.UsageError("forward takes one connection string; use run for several", context)
@@ -119,6 +122,7 @@ def run(
     config: Path | None,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
+    proxy: str | None,
     ready_file: Path | None,
     log_format: LogFormat,
     verbose: bool,
@@ -134,6 +138,7 @@ def run(
         connection_strings=given_connection_strings(context),
         ca=ca,
         connect_to=connect_to,
+        proxy=given_proxy(proxy),
     )
     return _serve(sources, ready_file=ready_file, log_format=log_format)
 

@@ -42,6 +42,7 @@ def open_sender(forward: Forward, settings: ClientSettings) -> Connecting:
         forward.connection_string,
         ca=settings.ca,
         connect_to=settings.connect_to,
+        proxy=settings.proxy,
         timing=settings.timing,
     )
 
@@ -52,6 +53,7 @@ async def read_metadata(forward: Forward, settings: ClientSettings) -> Metadata:
         forward.connection_string,
         ca=settings.ca,
         connect_to=settings.connect_to,
+        proxy=settings.proxy,
         timing=settings.timing,
     )
 

@@ -14,10 +14,13 @@ from hybridge.program.connection_strings import (
 )
 from hybridge.program.documents import load, validated
 from hybridge.program.host_port import format_host_port, parse_host_port
+from hybridge.program.proxy_setting import choose_proxy
 from hybridge.program.timing_settings import DATAGRAM_IDLE_SECONDS, Document, TimingSettings
 from hybridge.protocol.azbridge import Mode, check_port_name
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
+from hybridge.protocol.proxies import ProxyChoice
+from hybridge.protocol.secret import Secret
 from hybridge.transport.timing import Timing
 
 UDP_SCHEME = "udp://"
@@ -70,6 +73,9 @@ class ClientSettings:
     connect_to: tuple[str, int] | None = None
     """TCP peer for every address that names the namespace host."""
 
+    proxy: ProxyChoice = None
+    """The proxy on the way to the relay, ``"none"``, or None: as the environment says."""
+
     timing: Timing = field(default_factory=Timing)
     """How long the SDK waits for what."""
 
@@ -93,6 +99,8 @@ class ClientSources:
     port_name: str | None = None
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
+    proxy: Secret | None = None
+    """The value of ``--proxy``, not yet read."""
 
     def load(self) -> ClientSettings:
         """Read and check everything.
@@ -122,6 +130,7 @@ class ClientSources:
             forwards=tuple(forwards),
             ca=self.ca,
             connect_to=self.connect_to,
+            proxy=choose_proxy(self.proxy, document.proxy, key=f"{self.config}: Proxy"),
             timing=document.settings.timing,
             drain_seconds=document.settings.drain_seconds,
             datagram_idle_seconds=document.settings.datagram_idle_seconds,
@@ -131,7 +140,7 @@ class ClientSources:
         if self.config is None:
             return _ClientDocument()
         document = validated(_ClientDocument, load(self.config), str(self.config))
-        if document.hybrid_connections:
+        if document.hybrid_connections or document.proxy:
             warn_if_others_can_read(self.config)
         return document
 
@@ -197,6 +206,7 @@ class _ClientDocument(Document):
     """The configuration file."""
 
     hybrid_connections: list[_Entry] = Field(default_factory=list)
+    proxy: str | None = Field(default=None, repr=False)
     settings: TimingSettings = TimingSettings()
 
 

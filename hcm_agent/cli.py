@@ -15,6 +15,7 @@ from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.limits import raise_descriptor_limit
+from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
     check_ca,
     config_option,
@@ -79,6 +80,7 @@ def run(
     azbridge: bool,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
+    proxy: str | None,
     ready_file: Path | None,
     log_format: Literal["text", "json"],
     verbose: bool,
@@ -97,6 +99,7 @@ def run(
         azbridge=azbridge,
         ca=ca,
         connect_to=connect_to,
+        proxy=given_proxy(proxy),
     )
     settings = sources.load()
     check_ca(ca)

@@ -87,6 +87,7 @@ def open_listener(settings: HybridConnectionSettings) -> OpenListener:
         settings.connection_string,
         ca=settings.ca,
         connect_to=settings.connect_to,
+        proxy=settings.proxy,
         timing=settings.timing,
     )
 
@@ -97,6 +98,7 @@ async def read_metadata(settings: HybridConnectionSettings) -> Metadata:
         settings.connection_string,
         ca=settings.ca,
         connect_to=settings.connect_to,
+        proxy=settings.proxy,
         timing=settings.timing,
     )
 

@@ -16,6 +16,7 @@ from hybridge.program.connection_strings import (
 )
 from hybridge.program.documents import load, validated
 from hybridge.program.host_port import format_host_port, parse_host_port
+from hybridge.program.proxy_setting import choose_proxy
 from hybridge.program.timing_settings import (
     DATAGRAM_IDLE_SECONDS,
     Document,
@@ -24,6 +25,8 @@ from hybridge.program.timing_settings import (
 )
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
+from hybridge.protocol.proxies import ProxyChoice
+from hybridge.protocol.secret import Secret
 from hybridge.transport.timing import Timing
 
 
@@ -56,6 +59,9 @@ class HybridConnectionSettings:
 
     connect_to: tuple[str, int] | None = None
     """TCP peer for every address that names the namespace host."""
+
+    proxy: ProxyChoice = None
+    """The proxy on the way to the relay, ``"none"``, or None: as the environment says."""
 
     timing: Timing = field(default_factory=Timing)
     """How long the SDK waits for what."""
@@ -100,6 +106,8 @@ class AgentSources:
     azbridge: bool = False
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
+    proxy: Secret | None = None
+    """The value of ``--proxy``, not yet read."""
 
     def load(self) -> AgentSettings:
         """Read and check everything.
@@ -109,6 +117,7 @@ class AgentSources:
         """
         document = self._document()
         common = document.settings
+        proxy = choose_proxy(self.proxy, document.proxy, key=f"{self.config}: Proxy")
 
         def settings(
             connection_string: ConnectionString, to: _Destination = _NOT_SAID
@@ -119,6 +128,7 @@ class AgentSources:
                 azbridge=to.azbridge,
                 ca=self.ca,
                 connect_to=self.connect_to,
+                proxy=proxy,
                 timing=common.timing,
                 target_timeout_seconds=common.target_timeout_seconds,
                 datagram_idle_seconds=common.datagram_idle_seconds,
@@ -165,7 +175,7 @@ class AgentSources:
         if self.config is None:
             return _AgentDocument()
         document = validated(_AgentDocument, load(self.config), str(self.config))
-        if document.hybrid_connections:
+        if document.hybrid_connections or document.proxy:
             warn_if_others_can_read(self.config)
         return document
 
@@ -236,6 +246,7 @@ class _AgentDocument(Document):
     """The configuration file."""
 
     hybrid_connections: list[_Entry] = Field(default_factory=list)
+    proxy: str | None = Field(default=None, repr=False)
     settings: _Settings = _Settings()
 
 

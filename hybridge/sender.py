@@ -141,9 +141,7 @@ class connect(AbstractAsyncContextManager[WebSocketStream]):  # noqa: N801 - use
         suffix: str = "",
         query: str = "",
     ) -> None:
-        sender = Sender(
-            connection_string, ca=ca, connect_to=connect_to, proxy=proxy, timing=timing
-        )
+        sender = Sender(connection_string, ca=ca, connect_to=connect_to, proxy=proxy, timing=timing)
         self._opening = partial(
             sender.connect,
             connection_id=connection_id,

@@ -65,7 +65,7 @@ def connection_string_options(
 
 
 def relay_options(prefix: str) -> Callable[[Function], Function]:
-    """``--ca``, ``--connect-to``, ``--ready-file``, ``--log-format`` and ``--verbose``."""
+    """How the relay is reached, and how the program tells about itself."""
 
     def decorate(function: Function) -> Function:
         options = [
@@ -82,6 +82,12 @@ def relay_options(prefix: str) -> Callable[[Function], Function]:
                 metavar="HOST:PORT",
                 envvar=f"{prefix}_CONNECT_TO",
                 help="Dial this, not the namespace's host.",
+            ),
+            click.option(
+                "--proxy",
+                metavar="URL|@FILE",
+                envvar=f"{prefix}_PROXY",
+                help="HTTP or SOCKS5; none for none.  [HTTPS_PROXY]",
             ),
             click.option(
                 "--ready-file",

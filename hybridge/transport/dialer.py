@@ -91,7 +91,7 @@ class Dialer:
         except Unreachable as error:
             # Of a target, 502 and 504 would be right; here it is the relay that is not there.
             raise Unreachable(
-                f"the relay cannot be reached: {error}",
+                f"the relay {host} cannot be reached: {error}",
                 hint="check that the relay is running, its name and its port",
             ) from error
 

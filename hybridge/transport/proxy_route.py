@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.request import getproxies_environment, proxy_bypass_environment
+import urllib.request
 
 from hybridge.protocol.proxies import NO_PROXY, Proxy, ProxyChoice, parse_proxy
 
@@ -23,10 +23,8 @@ class ProxyRoute:
     """
 
     def __init__(self, choice: Proxy | str | None) -> None:
-        self._choice: ProxyChoice = (
-            parse_proxy(choice) if isinstance(choice, str) else choice
-        )
-        self._environment = getproxies_environment() if choice is None else {}
+        self._choice: ProxyChoice = parse_proxy(choice) if isinstance(choice, str) else choice
+        self._environment = urllib.request.getproxies_environment() if choice is None else {}
 
     def proxy_for(self, meant: tuple[str, int], peer: tuple[str, int]) -> Proxy | None:
         """Give the proxy for an address, or None to dial it directly.
@@ -54,7 +52,8 @@ class ProxyRoute:
     def _needs_none(self, host: str, port: int) -> bool:
         # Entries may have a port; the standard library cannot tell it from an IPv6 address.
         text = host if ":" in host else f"{host}:{port}"
-        return bool(proxy_bypass_environment(text, self._environment))
+        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined] # typeshed's gap
+        return bool(bypass(text, self._environment))
 
 
 def _is_loopback(host: str) -> bool:

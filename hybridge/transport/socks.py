@@ -24,16 +24,14 @@ _LOGIN_WANTED = ("No acceptable authentication methods", "Unexpected SOCKS authe
 _LOGIN_REFUSED = ("Username and password authentication failure",)
 
 
-class _Dialled(SocksProxy):  # type: ignore[misc] # so the library takes a socket that we dialled
-    """Stands for the way to the proxy."""
+class _Dialled(SocksProxy):
+    """Stands for the way to the proxy: the library is given a socket that we have dialled."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(ProxyType.SOCKS5, "", 0, loop=asyncio.get_running_loop())
         self._sock = sock
 
-    async def connect(
-        self, dest_host: str, dest_port: int, timeout: float | None = None, **kwargs: Any
-    ) -> socket.socket:
+    async def connect(self, *_: Any, **__: Any) -> socket.socket:
         return self._sock
 
 
@@ -67,7 +65,7 @@ async def connect_socks(sock: socket.socket, proxy: Proxy, host: str, port: int)
         await socks.connect(host, port)
     except ProxyError as error:
         raise _socks_failure(error, proxy, host, port) from error
-    except (ProxyConnectionError, OSError) as error:
+    except OSError as error:
         raise broke_off(proxy, describe(error)) from error
     except UnicodeError as error:
         raise garbled(proxy, f"the name {host!r} cannot be asked for: {error}") from error

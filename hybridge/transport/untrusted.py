@@ -17,9 +17,9 @@ LOOK_SECONDS = 5.0
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's codes of verification that say: nobody we trust has signed it."""
 
-_HINT = (
-    "give the relay's ca.pem with --ca; where a proxy inspects TLS, the certificate of its authority"
-)
+_HINT = "give the relay's ca.pem with --ca; an inspecting proxy has an authority of its own"
+_OWN_AUTHORITY = "Hybridge "
+"""How the relay's own authorities are called."""
 
 
 async def untrusted(
@@ -45,8 +45,9 @@ async def untrusted(
         return UntrustedCertificate(message, hint=_HINT)
     found = UntrustedCertificate(
         f"{message}; it is issued by {issuer!r}",
-        hint=f"where {issuer!r} is a proxy that inspects TLS, or the relay's own authority:"
-        " give its certificate with --ca",
+        hint=_HINT
+        if issuer.startswith(_OWN_AUTHORITY)
+        else f"does a proxy inspect TLS? give the certificate of {issuer!r} with --ca",
     )
     found.issuer = issuer
     return found

@@ -14,7 +14,7 @@ import pytest
 from hybridge.protocol.errors import UntrustedCertificate
 from hybridge.transport.sockets import bytes_in_flight
 from hybridge.transport.tls import SLICE_BYTES, ClientTls, TlsStream, open_tls, server_context
-from tests.hybridge.transport.test_tls import listening
+from tests.hybridge.transport.test_tls import at, listening
 from tests.support.relay import certificate
 from tests.support.until import until
 
@@ -174,7 +174,7 @@ async def test_a_resumed_session_is_never_used_for_another_name() -> None:
         async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
             tasks.create_task(accept(sock))
             try:
-                near = await client.dial(name, 443, peer=("127.0.0.1", port))
+                near = await client.dial(name, 443, connect=at(port))
             except UntrustedCertificate as error:
                 return error
             is_resumed = bool(near.tls.session_reused)
