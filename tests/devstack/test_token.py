@@ -423,4 +423,4 @@ async def test_inspect_reports_the_relays_own_verdict(run: Run) -> None:
     code, output, errors = await asyncio.to_thread(run, "inspect", *gone, "--json", GOOD)
     assert code == 1
     assert "cannot be reached" in json.loads(output)["relay"]["error"]
-    assert errors.startswith("hybridge: error: the relay cannot be reached")
+    assert errors.startswith("hybridge: error: the relay localhost cannot be reached")
