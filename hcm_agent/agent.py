@@ -61,10 +61,16 @@ class Agent:
         self._settings = settings
         for gone in self._serving.keys() - set(settings.hybrid_connections):
             self._serving.pop(gone).retire()
+        for kept in self._serving.values():
+            kept.allow(settings.allow_list)
         for entry in settings.hybrid_connections:
             if entry not in self._serving:
                 served = HybridConnection(
-                    entry, slots=self._slots, on_change=self._report, outside=self._outside
+                    entry,
+                    slots=self._slots,
+                    on_change=self._report,
+                    outside=self._outside,
+                    allow_list=settings.allow_list,
                 )
                 self._serving[entry] = served
                 task = group.create_task(served.run(), name=f"hybrid connection {entry.name}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from hcm_agent.allow_list import TargetNotAllowed
 from hcm_agent.port_names import NamedTarget
 from hcm_agent.settings import Target
-from hcm_agent.target import ANSWER_SECONDS, DIAL_SECONDS, Dial, WaitingSender, dial_target
+from hcm_agent.target import ANSWER_SECONDS, DIAL_SECONDS, WaitingSender
 from hybridge.program.carrying import carry
 from hybridge.program.datagrams import Conversation, carry_datagrams
 from hybridge.protocol.azbridge import ListenerPreamble, Mode
@@ -16,9 +18,17 @@ from hybridge.protocol.errors import RelayError
 from hybridge.transport.ending import Ending
 from hybridge.transport.prefaced import PrefacedStream
 from hybridge.transport.stream import Stream
-from hybridge.transport.udp import Peer, UdpSocket, dial_udp
+from hybridge.transport.udp import Peer, UdpSocket
 
 logger = logging.getLogger(__name__)
+
+
+class PortDialer(Protocol):
+    """The part of `hcm_agent.target_dialer.TargetDialer` that is needed here."""
+
+    async def dial(self, target: Target) -> Stream: ...
+
+    async def dial_udp(self, host: str, port: int) -> UdpSocket: ...
 
 
 async def serve(
@@ -26,9 +36,8 @@ async def serve(
     ports: Sequence[NamedTarget],
     *,
     preamble_seconds: float,
-    timeout_seconds: float,
     idle_seconds: float,
-    dial: Dial,
+    dialer: PortDialer,
     labels: Mapping[str, object],
     ending: Ending,
 ) -> None:
@@ -41,9 +50,8 @@ async def serve(
         sender: Who waits at the rendezvous.
         ports: Where it may lead.
         preamble_seconds: How long the preamble may take.
-        timeout_seconds: How long the target may take to answer.
         idle_seconds: How long datagrams may be silent.
-        dial: Opens a TCP connection to a target.
+        dialer: Opens connections to the targets.
         labels: What each log line carries.
         ending: Of the agent: what is not joined then breaks soon, what is joined goes on.
 
@@ -74,13 +82,15 @@ async def serve(
     labels = {**labels, "target": str(target)}
     try:
         async with ending.grace(DIAL_SECONDS):
-            far = await _open(target, timeout_seconds, dial)
+            far = await _open(target, dialer)
     except RelayError as error:
         near.abort()
+        not_allowed = isinstance(error, TargetNotAllowed)
+        event = "target_not_allowed" if not_allowed else "target_failed"
         logger.warning(
             "%s",
             error,
-            extra={"event": "target_failed", **labels, "hint": error.hint},
+            extra={"event": event, **labels, "hint": error.hint},
         )
         return
     except BaseException:
@@ -93,13 +103,10 @@ async def serve(
         await carry(near, far, labels=labels)
 
 
-async def _open(target: NamedTarget, timeout_seconds: float, dial: Dial) -> Stream | UdpSocket:
+async def _open(target: NamedTarget, dialer: PortDialer) -> Stream | UdpSocket:
     if target.mode is Mode.DATAGRAM:
-        return await dial_udp(target.host, target.port)
-    far = await dial_target(Target(target.host, target.port), timeout_seconds, dial)
-    if isinstance(far, RelayError):
-        raise far
-    return far
+        return await dialer.dial_udp(target.host, target.port)
+    return await dialer.dial(Target(target.host, target.port))
 
 
 async def _converse(

@@ -69,6 +69,17 @@ Example:
     envvar="HCM_AZBRIDGE",
     help="For azbridge senders; --target NAME/HOST:PORT",
 )
+@click.option(
+    "--allow-target",
+    "allow_targets",
+    type=OnePerLine(),
+    multiple=True,
+    metavar="HOST:PORT",
+    envvar="HCM_ALLOW_TARGET",
+    show_envvar=True,
+    help="Connect nowhere else, whatever the relay says: *.corp.local:5432, 10.0.0.0/8:*; may be"
+    " repeated.",
+)
 @relay_options("HCM")
 @click.pass_context
 def run(
@@ -78,6 +89,7 @@ def run(
     config: Path | None,
     targets: tuple[str, ...],
     azbridge: bool,
+    allow_targets: tuple[str, ...],
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     proxy: str | None,
@@ -97,6 +109,7 @@ def run(
         connection_strings=given_connection_strings(context),
         targets=targets,
         azbridge=azbridge,
+        allow_targets=allow_targets,
         ca=ca,
         connect_to=connect_to,
         proxy=given_proxy(proxy),

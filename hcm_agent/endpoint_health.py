@@ -21,3 +21,11 @@ class EndpointHealth:
 
     last_error: str = ""
     """Why the last try that failed did, one line; it stays after one that worked."""
+
+    def to_fields(self) -> dict[str, object]:
+        """Give it for JSON; the time as ISO 8601."""
+        return {
+            "is_reachable": self.is_reachable,
+            "since": None if self.since is None else self.since.isoformat(timespec="seconds"),
+            "last_error": self.last_error,
+        }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h11
 
+from hcm_agent.allow_list import TargetNotAllowed
 from hcm_agent.http_target import HttpTarget, sender_headers, target_headers, target_path
 from hcm_agent.settings import Target
 from hcm_agent.target import DIAL_SECONDS, describe
@@ -28,7 +29,7 @@ from hybridge.protocol.errors import (
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.ending import Ending
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import dial_socket, open_tcp
+from hybridge.transport.tcp import Admit, dial_socket, open_tcp
 from hybridge.transport.tls import open_tls
 
 logger = logging.getLogger(__name__)
@@ -57,13 +58,17 @@ class HttpDialer:
         self._ca = ca
         self._context: ssl.SSLContext | None = None
 
-    async def dial(self, target: HttpTarget) -> Stream:
+    async def dial(self, target: HttpTarget, *, admit: Admit | None = None) -> Stream:
         """Open TCP, and TLS where the target has it. A deadline is the caller's.
+
+        Args:
+            target: Where to.
+            admit: Chooses from its addresses; its errors pass. None: all.
 
         Raises:
             RelayError: It cannot be reached, or its certificate is not trusted; 502 or 504.
         """
-        sock = await dial_socket(target.host, target.port)
+        sock = await dial_socket(target.host, target.port, admit=admit)
         if target.scheme == "http":
             return await open_tcp(sock)
         if self._context is None:
@@ -92,8 +97,7 @@ class HttpForward:
     target: HttpTarget
     hybrid_connection: str
     dial: Callable[[HttpTarget], Awaitable[Stream]]
-    timeout_seconds: float
-    """How long the target may take to be reached."""
+    """With a deadline."""
     labels: Mapping[str, object]
     """What each log line carries."""
     ending: Ending
@@ -120,7 +124,9 @@ class HttpForward:
                 request.abandon()
                 raise
             reason = self._describe(error)
-            fields = {"event": "request_refused", **labels, "hint": error.hint}
+            not_allowed = isinstance(error, TargetNotAllowed)
+            event = "target_not_allowed" if not_allowed else "request_refused"
+            fields = {"event": event, **labels, "hint": error.hint}
             logger.warning("refused: %s", reason, extra=fields)
             await request.refuse(error.status or 502, reason)
         finally:
@@ -141,7 +147,7 @@ class HttpForward:
     async def _forward(self, request: IncomingRequest, exchange: _TargetExchange) -> str:
         head = self._head(request)
         async with self.ending.grace(DIAL_SECONDS):
-            stream = await self._dial()
+            stream = await self.dial(self.target)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = tasks.create_task(exchange.run(stream, head), name="http exchange")
@@ -158,7 +164,7 @@ class HttpForward:
         return "finished" if is_whole else "the sender has gone"
 
     def _describe(self, error: RelayError) -> str:
-        if isinstance(error, MalformedAddress):
+        if isinstance(error, MalformedAddress | TargetNotAllowed):
             return str(error)
         return describe(Target(self.target.host, self.target.port), error)
 
@@ -176,16 +182,6 @@ class HttpForward:
             )
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise MalformedAddress(f"HTTP cannot carry the request: {error}") from error
-
-    async def _dial(self) -> Stream:
-        try:
-            async with asyncio.timeout(self.timeout_seconds):
-                return await self.dial(self.target)
-        except TimeoutError as error:
-            raise TargetTimedOut(
-                f"{self.target.host_port} did not answer within {self.timeout_seconds:g} s",
-                hint="check the route and the firewalls between the agent and the target",
-            ) from error
 
 
 class _TargetExchange:

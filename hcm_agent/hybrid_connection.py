@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from hcm_agent import azbridge
+from hcm_agent.allow_list import AllowList
+from hcm_agent.endpoint_watch import Endpoint, EndpointWatch
 from hcm_agent.http_forward import HttpDialer, HttpForward
 from hcm_agent.http_target import HttpTarget
 from hcm_agent.settings import HybridConnectionSettings, Target
@@ -19,11 +21,11 @@ from hcm_agent.status import Status
 from hcm_agent.target import (
     ANSWER_SECONDS,
     DIAL_SECONDS,
-    Dial,
     WaitingSender,
     join,
     refuse,
 )
+from hcm_agent.target_dialer import DialTcp, TargetDialer
 from hcm_agent.target_lookup import Metadata, TargetLookup, TargetUnknown
 from hybridge.incoming_request import IncomingRequest
 from hybridge.listener import Listener
@@ -109,7 +111,7 @@ class Outside:
 
     open_listener: Callable[[HybridConnectionSettings], OpenListener] = open_listener
     read_metadata: Callable[[HybridConnectionSettings], Awaitable[Metadata]] = read_metadata
-    dial: Dial = dial_tcp
+    dial: DialTcp = dial_tcp
     """To TCP targets."""
 
 
@@ -138,6 +140,7 @@ class HybridConnection:
         slots: Shared with the process's other hybrid connections.
         on_change: Called when `status` has changed.
         outside: The relay and the target.
+        allow_list: Where connections may lead; None: anywhere.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class HybridConnection:
         slots: Slots,
         on_change: Callable[[], None],
         outside: Outside,
+        allow_list: AllowList | None = None,
     ) -> None:
         self.settings = settings
         self.status = Status(settings, clock=time.monotonic)
@@ -156,9 +160,24 @@ class HybridConnection:
         self._retired = asyncio.Event()
         self._ending = Ending()
         self._lookup = TargetLookup(
-            lambda: outside.read_metadata(settings), labels=self.status.labels
+            lambda: outside.read_metadata(settings),
+            labels=self.status.labels,
+            on_target=self._follow,
+        )
+        self._watch = EndpointWatch(
+            labels=self.status.labels,
+            on_change=self._endpoint_changed,
+            check_seconds=settings.endpoint_check_seconds,
+        )
+        self._dialer = TargetDialer(
+            dial=outside.dial,
+            dial_http=HttpDialer(settings.ca).dial,
+            timeout_seconds=settings.target_timeout_seconds,
+            observer=self._watch,
+            allow_list=allow_list,
         )
         self._forward = self._http_forward()
+        self._watch.follow(settings.endpoints)
 
     def _http_forward(self) -> HttpForward | None:
         settings = self.settings
@@ -167,11 +186,14 @@ class HybridConnection:
         return HttpForward(
             target=settings.target,
             hybrid_connection=settings.name,
-            dial=HttpDialer(settings.ca).dial,
-            timeout_seconds=settings.target_timeout_seconds,
+            dial=self._dialer.dial_http,
             labels=self.status.labels,
             ending=self._ending,
         )
+
+    def allow(self, allow_list: AllowList | None) -> None:
+        """From now on connect only to these targets; what is connected already stays."""
+        self._dialer.allow_list = allow_list
 
     def retire(self) -> None:
         """Take no more senders; `run` returns when the last connection has ended.
@@ -207,7 +229,10 @@ class HybridConnection:
             listener.on_change = lambda: self._listener_changed(listener)
             listener.request_handler = self._answer
             async with asyncio.TaskGroup() as tasks:
-                helpers = [tasks.create_task(self._close_when_retired(listener), name="retire")]
+                helpers = [
+                    tasks.create_task(self._close_when_retired(listener), name="retire"),
+                    tasks.create_task(self._watch.run(self._check), name="endpoint checks"),
+                ]
                 if self.settings.target is None and not self.settings.azbridge:
                     helpers.append(tasks.create_task(self._lookup.run(), name="target lookup"))
                 async for sender in listener:
@@ -229,6 +254,26 @@ class HybridConnection:
         else:
             self.status.went_offline(None if self._retired.is_set() else listener.last_error)
         self._on_change()
+
+    # --- targets ------------------------------------------------------------------------------
+
+    def _follow(self, *endpoints: Endpoint) -> None:
+        """Know where the connections go from now on."""
+        if endpoints and not self.settings.azbridge:
+            self.status.target = str(endpoints[0])
+        self._watch.follow(endpoints)
+        self._endpoint_changed()
+
+    def _endpoint_changed(self) -> None:
+        self.status.endpoint = self._watch.health
+        self._on_change()
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        if isinstance(endpoint, HttpTarget):
+            stream = await self._dialer.dial_http(endpoint)
+        else:
+            stream = await self._dialer.dial(endpoint)
+        await stream.close()
 
     # --- senders ------------------------------------------------------------------------------
 
@@ -270,14 +315,12 @@ class HybridConnection:
         except (TargetUnknown, WrongKind, Stopping) as error:
             await self._refuse(sender, error)
             return
-        self.status.target = str(target)
         self.status.open_connections += 1
         try:
             await join(
                 sender,
                 target,
-                timeout_seconds=self.settings.target_timeout_seconds,
-                dial=self._outside.dial,
+                dial=self._dialer.dial,
                 labels=labels,
                 ending=self._ending,
             )
@@ -292,9 +335,8 @@ class HybridConnection:
                 sender,
                 settings.azbridge,
                 preamble_seconds=settings.timing.open_timeout_seconds,
-                timeout_seconds=settings.target_timeout_seconds,
                 idle_seconds=settings.datagram_idle_seconds,
-                dial=self._outside.dial,
+                dialer=self._dialer,
                 labels=self.status.labels,
                 ending=self._ending,
             )

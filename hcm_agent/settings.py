@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
+from hcm_agent.allow_list import AllowList, parse_allow_list
 from hcm_agent.http_target import HttpTarget, is_http_target, parse_http_target
 from hcm_agent.port_names import NamedTarget, check_ports, parse_target
 from hybridge.program.connection_strings import (
@@ -23,11 +25,15 @@ from hybridge.program.timing_settings import (
     Seconds,
     TimingSettings,
 )
+from hybridge.protocol.azbridge import Mode
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.protocol.proxies import ProxyChoice
 from hybridge.protocol.secret import Secret
 from hybridge.transport.timing import Timing
+
+ENDPOINT_CHECK_SECONDS = 30.0
+"""How often a target is checked that is not known to be reachable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,19 @@ class HybridConnectionSettings:
     target_timeout_seconds: float = 10.0
     """How long the target may take to answer before the sender is refused with 504."""
 
+    endpoint_check_seconds: float = ENDPOINT_CHECK_SECONDS
+    """How often a target is checked that is not known to be reachable; 0: never."""
+
     datagram_idle_seconds: float = DATAGRAM_IDLE_SECONDS
     """How long datagrams may be silent before their connection is closed."""
+
+    @property
+    def endpoints(self) -> tuple[Target | HttpTarget, ...]:
+        """The targets that can be checked: all but those of datagrams."""
+        if self.target is not None:
+            return (self.target,)
+        streams = (each for each in self.azbridge if each.mode is Mode.STREAM)
+        return tuple(dict.fromkeys(Target(each.host, each.port) for each in streams))
 
     @property
     def namespace(self) -> str:
@@ -90,6 +107,9 @@ class AgentSettings:
     hybrid_connections: tuple[HybridConnectionSettings, ...]
     """At least one, all different."""
 
+    allow_list: AllowList | None = None
+    """Where connections may lead, of all hybrid connections; None: anywhere."""
+
     drain_seconds: float = 30.0
     """How long running connections may go on after SIGTERM."""
 
@@ -104,6 +124,8 @@ class AgentSources:
 
     targets: tuple[str, ...] = ()
     azbridge: bool = False
+    allow_targets: tuple[str, ...] = ()
+    """They take the place of the file's."""
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
     proxy: Secret | None = None
@@ -131,6 +153,7 @@ class AgentSources:
                 proxy=proxy,
                 timing=common.timing,
                 target_timeout_seconds=common.target_timeout_seconds,
+                endpoint_check_seconds=common.endpoint_check_seconds,
                 datagram_idle_seconds=common.datagram_idle_seconds,
             )
 
@@ -151,7 +174,18 @@ class AgentSources:
                     hint="give each its own Target in a file, with --config",
                 )
             found = [settings(found[0].connection_string, given)]
-        return AgentSettings(hybrid_connections=tuple(found), drain_seconds=common.drain_seconds)
+        return AgentSettings(
+            hybrid_connections=tuple(found),
+            allow_list=self._allow_list(document),
+            drain_seconds=common.drain_seconds,
+        )
+
+    def _allow_list(self, document: _AgentDocument) -> AllowList | None:
+        if self.allow_targets:
+            return parse_allow_list(self.allow_targets, setting="--allow-target")
+        if document.allow_targets is None:
+            return None
+        return parse_allow_list(document.allow_targets, setting=f"{self.config}: AllowTargets")
 
     def _given_destination(self) -> _Destination:
         if self.azbridge:
@@ -240,6 +274,9 @@ class _Settings(TimingSettings):
     """``Settings``: the timings, and the agent's own."""
 
     target_timeout_seconds: Seconds = 10.0
+    endpoint_check_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = (
+        ENDPOINT_CHECK_SECONDS
+    )
 
 
 class _AgentDocument(Document):
@@ -247,6 +284,7 @@ class _AgentDocument(Document):
 
     hybrid_connections: list[_Entry] = Field(default_factory=list)
     proxy: str | None = Field(default=None, repr=False)
+    allow_targets: list[str] | None = None
     settings: _Settings = _Settings()
 
 

@@ -6,6 +6,7 @@ import enum
 import logging
 from collections.abc import Callable
 
+from hcm_agent.endpoint_health import EndpointHealth
 from hcm_agent.settings import HybridConnectionSettings
 from hybridge.program.advice import advice
 from hybridge.protocol.claims import Claim
@@ -45,6 +46,7 @@ class Status:
         self.state = State.DISCONNECTED
         self.since = clock()
         self.last_error: RelayError | None = None
+        self.endpoint = EndpointHealth()
         self.target = str(settings.target or ", ".join(map(str, settings.azbridge)))
         self.open_connections = 0
 
@@ -82,6 +84,7 @@ class Status:
             **self.labels,
             "status": self.state.value,
             "target": self.target,
+            "endpoint": self.endpoint.to_fields(),
             "open_connections": self.open_connections,
             "error": str(self.last_error or ""),
         }

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from hcm_agent.allow_list import TargetNotAllowed
 from hcm_agent.settings import Target
 from hybridge.program.carrying import carry
-from hybridge.protocol.errors import RelayError, Stopping, TargetTimedOut
+from hybridge.protocol.errors import RelayError, Stopping
 from hybridge.protocol.messages import RemoteEndpoint
 from hybridge.transport.ending import Ending
 from hybridge.transport.stream import Stream
@@ -22,8 +23,8 @@ DIAL_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """When the agent stops, how long a waiting sender may still take to be joined or refused."""
 
-Dial = Callable[[str, int], Awaitable[Stream]]
-"""Opens a TCP stream; `hybridge.transport.tcp.dial_tcp`."""
+Dial = Callable[[Target], Awaitable[Stream]]
+"""Opens a TCP stream within a deadline; `hcm_agent.target_dialer.TargetDialer.dial`."""
 
 
 class WaitingSender(Protocol):
@@ -48,7 +49,6 @@ async def join(
     sender: WaitingSender,
     target: Target,
     *,
-    timeout_seconds: float,
     dial: Dial,
     labels: Mapping[str, object],
     ending: Ending,
@@ -56,12 +56,12 @@ async def join(
     """Join a waiting sender to the target, and carry bytes until both have finished.
 
     The target is dialled while the rendezvous is prepared. When the target cannot be reached, the
-    sender is refused with the reason: 502, or 504 when there was no answer in ``timeout_seconds``.
+    sender is refused with the reason: 502, 504 when there was no answer in time, or 403 when it is
+    not on the allow-list.
 
     Args:
         sender: Who waits at the rendezvous. Nothing that it says changes where we connect.
         target: Where to connect.
-        timeout_seconds: How long the target may take to answer.
         dial: Opens the connection to the target.
         labels: What each log line carries.
         ending: Of the agent: what is not joined then is refused soon, what is joined goes on.
@@ -74,7 +74,7 @@ async def join(
     async with ending.grace(ANSWER_SECONDS):
         try:
             async with ending.grace(DIAL_SECONDS):
-                far = await _dial_beside_prepare(sender, target, timeout_seconds, dial)
+                far = await _dial_beside_prepare(sender, target, dial)
         except RelayError as error:
             await refuse(sender, error, describe(target, error), labels=labels)
             return
@@ -95,10 +95,12 @@ async def refuse(
 ) -> None:
     """Tell a waiting sender why it is not joined, and log it as a warning."""
     status = error.status or 502
+    not_allowed = isinstance(error, TargetNotAllowed)
+    event = "target_not_allowed" if not_allowed else "connection_refused"
     logger.warning(
         "refused: %s",
         reason,
-        extra={"event": "connection_refused", **labels, "status": status, "hint": error.hint},
+        extra={"event": event, **labels, "status": status, "hint": error.hint},
     )
     await sender.reject(status, reason)
 
@@ -106,16 +108,14 @@ async def refuse(
 def describe(target: Target, error: RelayError) -> str:
     """Write why the target was not reached, as a sentence for the sender."""
     problem = str(error)
-    if isinstance(error, Stopping):
+    if isinstance(error, Stopping | TargetNotAllowed):
         return problem
     if problem.startswith(str(target)):
         return f"The target {problem}."
     return f"The target {target}: {problem}."
 
 
-async def _dial_beside_prepare(
-    sender: WaitingSender, target: Target, timeout_seconds: float, dial: Dial
-) -> Stream:
+async def _dial_beside_prepare(sender: WaitingSender, target: Target, dial: Dial) -> Stream:
     async def prepare() -> None:
         try:
             await sender.prepare()
@@ -127,7 +127,7 @@ async def _dial_beside_prepare(
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(prepare(), name=f"prepare {sender.id}")
-            far = await dial_target(target, timeout_seconds, dial)
+            far = await _dial(target, dial)
     except BaseException:
         if isinstance(far, Stream):
             far.abort()
@@ -137,15 +137,9 @@ async def _dial_beside_prepare(
     return far
 
 
-async def dial_target(target: Target, timeout_seconds: float, dial: Dial) -> Stream | RelayError:
+async def _dial(target: Target, dial: Dial) -> Stream | RelayError:
     """Give the stream, or the error as a value: it must not cut the preparation short."""
     try:
-        async with asyncio.timeout(timeout_seconds):
-            return await dial(target.host, target.port)
-    except TimeoutError:
-        return TargetTimedOut(
-            f"{target} did not answer within {timeout_seconds:g} s",
-            hint="check the route and the firewalls between the agent and the target",
-        )
+        return await dial(target)
     except RelayError as error:
         return error

@@ -41,6 +41,7 @@ class TargetLookup:
     Args:
         read: Asks the relay.
         labels: What each log line carries.
+        on_target: Called with each new target.
         refresh_seconds: How often a known target is read again.
     """
 
@@ -49,10 +50,12 @@ class TargetLookup:
         read: Callable[[], Awaitable[Metadata]],
         *,
         labels: Mapping[str, object],
+        on_target: Callable[[Target], None] = lambda _: None,
         refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._read = read
         self._labels = dict(labels)
+        self._on_target = on_target
         self._refresh_seconds = refresh_seconds
         self._target: Target | None = None
         self._error: RelayError | None = None
@@ -121,6 +124,7 @@ class TargetLookup:
                 target,
                 extra={"event": "target_known", **self._labels, "target": str(target)},
             )
+            self._on_target(target)
 
     def _failed(self, error: RelayError) -> None:
         is_news = type(error) is not type(self._error) or error.status != (
@@ -129,8 +133,7 @@ class TargetLookup:
         self._error = error
         logger.log(
             logging.WARNING if is_news else logging.DEBUG,
-            "the target cannot be read from the relay: %s",
-            error,
+            "the target cannot be read from the relay",
             extra={
                 "event": "target_unknown",
                 **self._labels,

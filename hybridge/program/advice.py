@@ -39,6 +39,8 @@ def _after_refusal(error: HandshakeRefused, claim: Claim) -> str:
     reason = error.reason.lower()
     if error.status == 404 and "listener" in reason:
         return "start an agent for this hybrid connection: hcm run"
+    if error.status == 403 and "allow-list" in reason:
+        return "let whoever runs the agent allow this target: hcm run --allow-target"
     if error.status == 401:
         return authorization_hint(reason, claim=str(claim))
     return _after_status(error.status or 0, claim)

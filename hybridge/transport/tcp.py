@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
+from collections.abc import Callable, Collection, Sequence
 
 import aiohappyeyeballs
 
@@ -21,6 +23,18 @@ from hybridge.transport.sockets import describe, set_no_delay, show_address
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long the next address of a name waits for the one before it (RFC 8305)."""
 
+AddressInfo = tuple[
+    socket.AddressFamily,
+    socket.SocketKind,
+    int,
+    str,
+    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
+]
+"""What `socket.getaddrinfo` gives for each address."""
+
+Admit = Callable[[Collection[str]], Collection[str]]
+"""Chooses which of a name's addresses may be used; raises a `RelayError` where it is none."""
+
 
 class TcpStream(SocketStream):
     """A plain TCP connection, as the target's or the application's."""
@@ -31,21 +45,19 @@ class TcpStream(SocketStream):
         super().__init__(sock)
 
 
-async def dial_socket(host: str, port: int) -> socket.socket:
+async def dial_socket(host: str, port: int, *, admit: Admit | None = None) -> socket.socket:
     """Connect to ``host:port``, trying all its addresses (RFC 8305).
+
+    Args:
+        host: Name or address.
+        port: TCP port.
+        admit: Chooses from the addresses; its errors pass. None: all.
 
     Raises:
         TargetRefused: Nothing listens there, or the name is unknown.
         TargetTimedOut: The network gave up. A deadline of its own is the caller's.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise TargetRefused(
-            f"the name {host!r} cannot be resolved",
-            hint="check the name, and the DNS of the machine that this runs on",
-        ) from error
+    found = await resolve(host, port, socket.SOCK_STREAM, admit=admit)
     try:
         sock = await aiohappyeyeballs.start_connection(
             found, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS, interleave=1
@@ -59,6 +71,40 @@ async def dial_socket(host: str, port: int) -> socket.socket:
         raise _refusal(error, host, port) from error
     set_no_delay(sock)
     return sock
+
+
+async def resolve(
+    host: str, port: int, kind: socket.SocketKind, *, admit: Admit | None = None
+) -> Sequence[AddressInfo]:
+    """Give the addresses of a host, as `socket.getaddrinfo` does, or those that ``admit`` chooses.
+
+    Raises:
+        TargetRefused: The name is unknown.
+    """
+    try:
+        if _is_address(host):
+            # Here, and not in a thread: those may all wait for a DNS that does not answer.
+            found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)
+        else:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
+    except (socket.gaierror, UnicodeError) as error:
+        raise TargetRefused(
+            f"the name {host!r} cannot be resolved",
+            hint="check the name, and the DNS of the machine that this runs on",
+        ) from error
+    if admit is None:
+        return found
+    # In their order, each once.
+    admitted = admit(list(dict.fromkeys(str(each[4][0]) for each in found)))
+    return [each for each in found if each[4][0] in admitted]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusal(error: OSError, host: str, port: int) -> RelayError:
@@ -85,6 +131,6 @@ async def open_tcp(sock: socket.socket) -> TcpStream | LoopStream:
     return await open_loop_stream(sock)
 
 
-async def dial_tcp(host: str, port: int) -> TcpStream | LoopStream:
-    """Open a plain TCP stream; errors as `dial_socket`."""
-    return await open_tcp(await dial_socket(host, port))
+async def dial_tcp(host: str, port: int, *, admit: Admit | None = None) -> TcpStream | LoopStream:
+    """Open a plain TCP stream; arguments and errors as `dial_socket`."""
+    return await open_tcp(await dial_socket(host, port, admit=admit))

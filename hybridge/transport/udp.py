@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from hybridge.protocol.azbridge import LENGTH_BYTES, MAX_DATAGRAM_BYTES
-from hybridge.protocol.errors import TargetRefused, Unreachable
+from hybridge.protocol.errors import Unreachable
 from hybridge.transport.readiness import wait_readable
 from hybridge.transport.sockets import describe, show_address
 from hybridge.transport.stream import HEADROOM_BYTES
+from hybridge.transport.tcp import Admit, resolve
 
 ROOM_BYTES = HEADROOM_BYTES + LENGTH_BYTES
 """Writable bytes in front of each datagram: for its length, and the header of a frame."""
@@ -105,21 +106,19 @@ class UdpSocket:
         self.close()
 
 
-async def dial_udp(host: str, port: int) -> UdpSocket:
+async def dial_udp(host: str, port: int, *, admit: Admit | None = None) -> UdpSocket:
     """Make a UDP socket that is connected to ``host:port``. Nothing is sent.
+
+    Args:
+        host: Name or address.
+        port: UDP port.
+        admit: Chooses from the addresses; its errors pass. None: all.
 
     Raises:
         TargetRefused: The name is unknown.
         Unreachable: There is no route to it.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise TargetRefused(
-            f"the name {host!r} cannot be resolved",
-            hint="check the name, and the DNS of the machine that this runs on",
-        ) from error
+    found = await resolve(host, port, socket.SOCK_DGRAM, admit=admit)
     problem: OSError | None = None
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)

@@ -123,7 +123,11 @@ def test_the_printed_strings_and_ca_are_all_that_agent_and_client_need_and_the_p
                 f"Endpoint=sb://relay.corp.example:{relay.port}/;"
             )
             ways = ["--ca", str(tmp_path / "ca.pem"), "--connect-to", f"127.0.0.1:{relay.port}"]
-            listen = {"HCM_CONNECTION_STRING": strings["defaultListener"]}
+            unchecked = {"Settings": {"EndpointCheckSeconds": 0}}
+            listen = {
+                "HCM_CONNECTION_STRING": strings["defaultListener"],
+                "HCM_CONFIG": str(write_private(tmp_path / "quiet.json", unchecked)),
+            }
             send = {"APP_CLIENT_CONNECTION_STRING": strings["defaultSender"]}
             with (
                 running("hcm_agent", "run", *ways, settings=listen, secrets=relay.secrets) as agent,

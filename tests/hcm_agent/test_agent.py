@@ -8,7 +8,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Never
 
@@ -66,7 +66,7 @@ class World:
         self.answered.set()
         return Information(self.metadata)
 
-    async def dial(self, host: str, port: int) -> Stream:
+    async def dial(self, host: str, port: int, **_: object) -> Stream:
         self.dials.append((host, port))
         near, far = tcp_pair()
         self.target_ends.put_nowait(far)
@@ -82,7 +82,7 @@ class SilentWorld(World):
     async def read(self, settings: HybridConnectionSettings) -> Metadata:
         return await self._never()
 
-    async def dial(self, host: str, port: int) -> Stream:
+    async def dial(self, host: str, port: int, **_: object) -> Stream:
         return await self._never()
 
     async def _never(self) -> Never:
@@ -102,7 +102,9 @@ def settings_for(*names: str, target: str | None = "db:5432", drain: float = 30)
         connection_strings=GivenConnectionStrings(texts=tuple(connection_string(n) for n in names)),
         targets=("db:5432",) if target and len(names) == 1 else (),
     )
-    found = sources.load().hybrid_connections
+    found = tuple(
+        replace(entry, endpoint_check_seconds=0) for entry in sources.load().hybrid_connections
+    )
     return AgentSettings(hybrid_connections=found, drain_seconds=drain)
 
 

@@ -14,7 +14,7 @@ from hcm_agent.agent import Agent
 from hcm_agent.hybrid_connection import Outside
 from hcm_agent.port_names import NamedTarget, parse_target
 from hcm_agent.settings import AgentSettings, HybridConnectionSettings
-from hcm_agent.target import Dial
+from hcm_agent.target_dialer import DialTcp
 from hybridge.program.lifetime import Lifetime
 from hybridge.protocol import connection_string
 from hybridge.protocol.errors import TargetRefused
@@ -38,7 +38,7 @@ async def serving_at(
     *targets: str,
     idle_seconds: float = 240,
     open_seconds: float = 20,
-    dial: Dial = dial_tcp,
+    dial: DialTcp = dial_tcp,
 ) -> AsyncIterator[None]:
     """An agent that speaks azbridge; stopped at the end."""
     text = relay.connection_string("hc1", key_name="listenrule")
@@ -49,6 +49,7 @@ async def serving_at(
         connect_to=relay.connect_to,
         timing=Timing(open_timeout_seconds=open_seconds),
         datagram_idle_seconds=idle_seconds,
+        endpoint_check_seconds=0,
     )
     settings = AgentSettings(hybrid_connections=(entry,))
     lifetime = Lifetime()
@@ -61,7 +62,7 @@ async def serving_at(
 
 @contextlib.asynccontextmanager
 async def serving(
-    *targets: str, idle_seconds: float = 240, open_seconds: float = 20, dial: Dial = dial_tcp
+    *targets: str, idle_seconds: float = 240, open_seconds: float = 20, dial: DialTcp = dial_tcp
 ) -> AsyncIterator[RunningRelay]:
     """A relay, and an agent that speaks azbridge."""
     async with (
@@ -74,8 +75,12 @@ async def serving(
 
 
 def warning(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
-    """The only warning of the agent."""
-    (found,) = (each for each in caplog.records if each.name.startswith("hcm_agent"))
+    """The only warning of the agent, but for what it learnt of the target."""
+    (found,) = (
+        each
+        for each in caplog.records
+        if each.name.startswith("hcm_agent") and each.name != "hcm_agent.endpoint_watch"
+    )
     return found
 
 
@@ -206,7 +211,7 @@ async def test_the_positive_answer_comes_before_the_target_is_tried_and_then_it_
 ) -> None:
     may_answer = asyncio.Event()
 
-    async def dial(host: str, port: int) -> Stream:
+    async def dial(host: str, port: int, **_: object) -> Stream:
         await may_answer.wait()
         raise TargetRefused(f"{host}:{port} refused the connection", hint="start it")
 

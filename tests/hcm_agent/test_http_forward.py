@@ -96,6 +96,7 @@ async def agent(
             connect_to=("127.0.0.1", relay.port),
             timing=Timing(close_timeout_seconds=0.02),
             target_timeout_seconds=timeout_seconds,
+            endpoint_check_seconds=0,
         )
         settings = AgentSettings(hybrid_connections=(entry,))
         lifetime = Lifetime()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hcm_agent.allow_list import parse_allow_list
 from hcm_agent.settings import AgentSources, Target
 from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.protocol.errors import InvalidSetting
@@ -121,6 +122,62 @@ def test_timings_come_from_the_file(tmp_path: Path) -> None:
 
     assert entry.timing.ping_interval_seconds == 1
     assert entry.timing.open_timeout_seconds == 2.5
+
+
+def test_an_allow_list_comes_from_the_file_and_the_flag_takes_its_place(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "hcm.json",
+        {
+            "HybridConnections": [{"ConnectionString": ORDERS}],
+            "AllowTargets": ["db.corp.local:5432", "[fd00::/8]:*"],
+        },
+    )
+
+    of_file = AgentSources(config=path).load().allow_list
+    of_flag = AgentSources(config=path, allow_targets=("other:99",)).load().allow_list
+
+    assert of_file == parse_allow_list(["db.corp.local:5432", "[fd00::/8]:*"], setting="")
+    assert of_flag == parse_allow_list(["other:99"], setting="")
+
+
+def test_without_an_allow_list_every_target_is_allowed_and_with_an_empty_one_none(
+    tmp_path: Path,
+) -> None:
+    entries = [{"ConnectionString": ORDERS}]
+    none = from_file(tmp_path / "none.json", {"HybridConnections": entries})
+    empty = from_file(tmp_path / "no.json", {"HybridConnections": entries, "AllowTargets": []})
+
+    assert none.load().allow_list is None
+    assert empty.load().allow_list == parse_allow_list([], setting="")
+
+
+def test_a_wrong_entry_of_an_allow_list_names_its_key(tmp_path: Path) -> None:
+    sources = from_file(
+        tmp_path / "hcm.json",
+        {"HybridConnections": [{"ConnectionString": ORDERS}], "AllowTargets": ["db"]},
+    )
+
+    with pytest.raises(InvalidSetting, match=r"hcm\.json: AllowTargets: 'db' has no port"):
+        sources.load()
+
+
+@pytest.mark.parametrize(("seconds", "is_good"), [(0, True), (2.5, True), (-1, False)])
+def test_the_checks_of_targets_have_a_period(
+    tmp_path: Path, seconds: float, *, is_good: bool
+) -> None:
+    sources = from_file(
+        tmp_path / "hcm.json",
+        {
+            "HybridConnections": [{"ConnectionString": ORDERS}],
+            "Settings": {"EndpointCheckSeconds": seconds},
+        },
+    )
+
+    if is_good:
+        assert sources.load().hybrid_connections[0].endpoint_check_seconds == seconds
+    else:
+        with pytest.raises(InvalidSetting, match="EndpointCheckSeconds"):
+            sources.load()
 
 
 def test_a_target_may_be_an_http_service(tmp_path: Path) -> None:

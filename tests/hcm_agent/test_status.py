@@ -98,6 +98,7 @@ def test_fields_are_what_a_person_asks_first() -> None:
         "namespace": "ns1.example.test",
         "status": "Disconnected",
         "target": "db:5432",
+        "endpoint": {"is_reachable": None, "since": None, "last_error": ""},
         "open_connections": 0,
         "error": "no route",
     }

@@ -8,8 +8,11 @@ import socket
 
 import pytest
 
+from hcm_agent.endpoint_watch import EndpointWatch
+from hcm_agent.http_forward import HttpDialer
 from hcm_agent.settings import Target as TargetAddress
-from hcm_agent.target import Dial, join
+from hcm_agent.target import join
+from hcm_agent.target_dialer import DialTcp, TargetDialer
 from hybridge.protocol.errors import (
     HandshakeRefused,
     RelayError,
@@ -30,13 +33,18 @@ async def join_to(
     *,
     host: str = "127.0.0.1",
     seconds: float = 5.0,
-    dial: Dial = dial_tcp,
+    dial: DialTcp = dial_tcp,
 ) -> None:
+    dialer = TargetDialer(
+        dial=dial,
+        dial_http=HttpDialer().dial,
+        timeout_seconds=seconds,
+        observer=EndpointWatch(labels=LABELS, on_change=lambda: None, check_seconds=0),
+    )
     await join(
         sender,
         TargetAddress(host, port),
-        timeout_seconds=seconds,
-        dial=dial,
+        dial=dialer.dial,
         labels=LABELS,
         ending=Ending(),
     )
@@ -132,7 +140,7 @@ async def test_a_refusal_uses_the_prepared_rendezvous() -> None:
     sender.may_prepare.clear()
     dialled = asyncio.Event()
 
-    async def refuse(host: str, port: int) -> Stream:
+    async def refuse(host: str, port: int, **_: object) -> Stream:
         dialled.set()
         raise TargetRefused(f"{host}:{port} refused the connection")
 
@@ -149,7 +157,7 @@ async def test_a_refusal_uses_the_prepared_rendezvous() -> None:
 async def test_a_target_that_does_not_answer_is_told_to_the_sender_with_504() -> None:
     sender = ScriptedSender()
 
-    async def hang(host: str, port: int) -> Stream:
+    async def hang(host: str, port: int, **_: object) -> Stream:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -224,7 +232,7 @@ async def test_a_cancelled_connection_leaves_nothing_open(moment: str) -> None:
     agent_end, target_end = tcp_pair()
     reached = asyncio.Event()
 
-    async def dial(host: str, port: int) -> Stream:
+    async def dial(host: str, port: int, **_: object) -> Stream:
         reached.set()
         if moment == "dialling":
             agent_end.abort()
@@ -256,7 +264,7 @@ async def test_only_the_target_is_dialled_whatever_the_sender_says() -> None:
     sender.remote_endpoint = None
     asked: list[tuple[str, int]] = []
 
-    async def dial(host: str, port: int) -> Stream:
+    async def dial(host: str, port: int, **_: object) -> Stream:
         asked.append((host, port))
         raise TargetRefused("db:5432 refused the connection")
 

@@ -31,6 +31,7 @@ def serving(
         target=None if target is None else TargetAddress("127.0.0.1", target),
         ca=relay.ca,
         connect_to=relay.connect_to,
+        endpoint_check_seconds=0,
     )
 
 

@@ -167,10 +167,18 @@ class RelayProcess:
         )
 
     def agent_settings(self, *hybrid_connections: str) -> dict[str, str]:
-        """Environment of an agent that serves these."""
+        """Environment of an agent that serves these.
+
+        It checks no targets, so that nobody but senders connects to them.
+        """
+        file = write_private(self.folder / "quiet.json", {"Settings": {"EndpointCheckSeconds": 0}})
         names = hybrid_connections or (HYBRID_CONNECTION,)
         strings = [self.connection_string("defaultListener", name) for name in names]
-        return {"HCM_CONNECTION_STRING": "\n".join(strings), "HCM_CA": str(self.ca)}
+        return {
+            "HCM_CONNECTION_STRING": "\n".join(strings),
+            "HCM_CA": str(self.ca),
+            "HCM_CONFIG": str(file),
+        }
 
     def client_settings(self, hybrid_connection: str = HYBRID_CONNECTION) -> dict[str, str]:
         """Environment of a client with a free local port."""
@@ -289,8 +297,12 @@ def running_agent(
     hybrid_connections: Sequence[str] = (HYBRID_CONNECTION,),
     environment: Mapping[str, str] | None = None,
 ) -> contextlib.AbstractContextManager[Program]:
-    """Run an agent that serves these; ``settings`` are those of its file."""
-    file = write_private(relay.folder / "agent.json", {"Settings": dict(settings or {})})
+    """Run an agent that serves these; ``settings`` are those of its file.
+
+    It checks no targets, so that nobody but senders connects to them.
+    """
+    quiet = {"EndpointCheckSeconds": 0}
+    file = write_private(relay.folder / "agent.json", {"Settings": quiet | dict(settings or {})})
     return running(
         "hcm_agent",
         "run",

@@ -28,6 +28,7 @@ from hybridge.protocol.errors import (
         (HandshakeRefused(401, "InvalidAudience: ... a wrong audience."), "EntityPath"),
         (HandshakeRefused(401, "Authorization failed for specified action: Listen."), "Listen"),
         (HandshakeRefused(403, "Forbidden"), "Listen"),
+        (HandshakeRefused(403, "The agent's allow-list does not have ..."), "--allow-target"),
         (HandshakeRefused(404, "There are no listeners connected for the endpoint."), "hcm run"),
         (HandshakeRefused(404, "Endpoint does not exist."), "EntityPath"),
         (EndpointNotFound("404"), "EntityPath"),
