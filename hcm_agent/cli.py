@@ -76,9 +76,7 @@ Example:
     multiple=True,
     metavar="HOST:PORT",
     envvar="HCM_ALLOW_TARGET",
-    show_envvar=True,
-    help="Connect nowhere else, whatever the relay says: *.corp.local:5432, 10.0.0.0/8:*; may be"
-    " repeated.",
+    help="Go nowhere else: *.corp.local:*, 10.0.0.0/8:80",
 )
 @relay_options("HCM")
 @click.pass_context

@@ -167,15 +167,15 @@ async def test_a_shorter_list_holds_at_once_and_leaves_what_is_connected(tmp_pat
 
 
 async def test_an_ipv6_address_in_the_metadata_is_a_target(tmp_path: Path) -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
-        where = ("::1", listening.getsockname()[1])
+    with Target("::1") as target:
+        where = ("::1", target.port)
         async with running(tmp_path, metadata=where, allow=["[::1]:*"]) as agent:
             sender = await agent.connect()
-            database, _ = listening.accept()
+            database = await target.accept()
             await sender.send(b"select 1")
-            assert database.recv(8) == b"select 1"
-            database.close()
+            assert await database.receive() == b"select 1"
             sender.abort()
+            database.abort()
 
 
 async def test_the_ready_file_says_whether_the_target_is_reachable_and_since_when(

@@ -60,8 +60,8 @@ def free_port() -> int:
 class Target:
     """A TCP service on loopback: hands out what connects to it."""
 
-    def __init__(self) -> None:
-        self._sockets = open_sockets("127.0.0.1", 0, flag="--port")
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._sockets = open_sockets(host, 0, flag="--port")
         self.port: int = self._sockets[0].getsockname()[1]
         self.accepted = 0
 
