@@ -76,7 +76,7 @@ Example:
     multiple=True,
     metavar="HOST:PORT",
     envvar="HCM_ALLOW_TARGET",
-    help="Go nowhere else: *.corp.local:*, 10.0.0.0/8:80",
+    help="Go nowhere else: *.corp.local:*; repeatable.",
 )
 @relay_options("HCM")
 @click.pass_context

@@ -244,11 +244,11 @@ def test_every_setting_of_agent_and_client_is_described_with_its_default() -> No
         **{pascal_case(each.name): each.default for each in dataclasses.fields(Timing)},
         "DrainSeconds": AgentSettings(hybrid_connections=()).drain_seconds,
         "DatagramIdleSeconds": ClientSettings(forwards=()).datagram_idle_seconds,
-        "TargetTimeoutSeconds": next(
-            each.default
+        **{
+            pascal_case(each.name): each.default
             for each in dataclasses.fields(HybridConnectionSettings)
-            if each.name == "target_timeout_seconds"
-        ),
+            if each.name in ("target_timeout_seconds", "endpoint_check_seconds")
+        },
     }
 
     assert ClientSettings(forwards=()).drain_seconds == expected["DrainSeconds"]
