@@ -40,6 +40,9 @@ MAX_INLINE_UNSENT_BYTES = 524_288
 MAX_REASON_CHARACTERS = 70
 """What fits of a Close reason before its TrackingId: a Close holds 123 bytes of it."""
 
+EXPIRED = "ExpiredToken: The token is expired."
+"""Reason of the Close after a token's time and the grace (clause 49)."""
+
 CLOSE_SECONDS = 5.0
 """How long a Close of ours waits for the listener's."""
 
@@ -321,7 +324,7 @@ class ControlChannel:
         elif not self.closed.done():
             expired = Operation.LISTENER_CLOSING_FROM_EXPIRED_TOKEN
             report(expired, "a listener's token expired", labels=self._labels)
-            self.close(CloseCode.POLICY_VIOLATION, "ExpiredToken: The token is expired.")
+            self.close(CloseCode.POLICY_VIOLATION, EXPIRED)
 
     def _check_liveness(self) -> None:
         if self.closed.done() or not self._wire.is_open:

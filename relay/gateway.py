@@ -34,9 +34,11 @@ from relay.core.operations import Operation
 from relay.core.tally import Side, Tally
 from relay.diagnostics import report
 from relay.entrance import Entrance, remote_endpoint
+from relay.faults import Faults
 from relay.http_door import HttpDoor, log_refusal
 from relay.http_relay import HttpRelay
 from relay.namespace import Namespace, entity_of
+from relay.pairs import Pairs
 from relay.request_head import MAX_HEAD_BYTES, RequestHead, parse_head
 from relay.responses import response
 from relay.settings import RelaySettings
@@ -70,8 +72,14 @@ class Gateway:
             limit_status=settings.listener_limit_status,
         )
         self.tally = Tally()
-        self.websockets = WebSocketRelay(self.listeners, settings=settings, tally=self.tally)
-        self.http = HttpRelay(self.listeners, settings=settings, tally=self.tally)
+        pairs = Pairs()
+        self.faults = Faults(self.listeners, pairs)
+        self.websockets = WebSocketRelay(
+            self.listeners, pairs=pairs, faults=self.faults, settings=settings, tally=self.tally
+        )
+        self.http = HttpRelay(
+            self.listeners, faults=self.faults, settings=settings, tally=self.tally
+        )
         self._entrance = Entrance(settings)
         self._gateway_numbers = itertools.cycle(range(1_000))
         self._admission = Admission(settings)

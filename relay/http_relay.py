@@ -15,6 +15,7 @@ from relay.core.operations import Operation
 from relay.core.rendezvous import UNKNOWN, WaitingRoom
 from relay.core.tally import SENDER_LEFT, Side, Tally
 from relay.diagnostics import report
+from relay.faults import Faults
 from relay.http_exchange import Exchange
 from relay.settings import RelaySettings
 from relay.visit import Rest, Visit, sentence
@@ -25,13 +26,20 @@ class HttpRelay:
 
     Args:
         directory: Where listeners are found and told.
+        faults: What goes wrong on purpose.
         settings: Waits and limits.
         tally: What is counted.
     """
 
     def __init__(
-        self, directory: ListenerDirectory, *, settings: RelaySettings, tally: Tally
+        self,
+        directory: ListenerDirectory,
+        *,
+        faults: Faults,
+        settings: RelaySettings,
+        tally: Tally,
     ) -> None:
+        self._faults = faults
         self._tally = tally
         self._directory = directory
         self._settings = settings
@@ -49,6 +57,10 @@ class HttpRelay:
     def live(self) -> Iterator[tuple[str, int]]:
         """Give the entity of each request, and the payload that it has carried so far."""
         return ((each.entity, each.payload_bytes) for each in self._waiting)
+
+    def requests(self, entity: str) -> list[Exchange]:
+        """Give the requests of one hybrid connection."""
+        return [each for each in self._waiting if each.entity == entity]
 
     @property
     def held_bytes(self) -> int:
@@ -76,6 +88,7 @@ class HttpRelay:
         report(sent, "a request comes", labels=visit.labels, method=visit.head.method)
         secret = ""
         try:
+            self._faults.check(entity)
             secret = self._waiting.add(exchange)
             await self._hand_over(exchange, secret, is_authorization_used=is_authorization_used)
             is_answered = await exchange.over

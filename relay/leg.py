@@ -34,6 +34,7 @@ class Ending(enum.Enum):
     CLOSED = "both sides closed"
     VIOLATED = "one side broke the protocol"
     ABORTED = "aborted"
+    TOLD = "the relay closed both sides"
 
 
 class Pair:
@@ -64,10 +65,22 @@ class Pair:
         self._carried = 0
         self._violator: Leg | None = None
 
-    def start(self, *, from_sender: bytes, from_listener: bytes) -> None:
-        """Begin, with what was read of each side after its handshake."""
+    def start(self, *, from_sender: bytes, from_listener: bytes, is_held: bool = False) -> None:
+        """Begin, with what was read of each side after its handshake; held, with no more."""
         self.sender.start(from_sender)
         self.listener.start(from_listener)
+        if is_held:
+            self.hold()
+
+    def hold(self) -> None:
+        """Read nothing of either side until `go_on`."""
+        self.sender.hold()
+        self.listener.hold()
+
+    def go_on(self) -> None:
+        """Read again what `hold` has left."""
+        self.sender.go_on()
+        self.listener.go_on()
 
     async def run(self) -> None:
         """Wait for the end, and end both legs the way it came."""
@@ -76,7 +89,7 @@ class Pair:
             stall = self.settings.stalled_peer_timeout_seconds
             if self._violator is not None:
                 await self._violator.wire.close(stall_seconds=stall)
-            elif self.ending is Ending.CLOSED:
+            elif self.ending in (Ending.CLOSED, Ending.TOLD):
                 async with asyncio.TaskGroup() as closing:
                     for leg in (self.sender, self.listener):
                         closing.create_task(leg.wire.close(stall_seconds=stall), name="close leg")
@@ -99,6 +112,14 @@ class Pair:
             self.ending, self.why = Ending.ABORTED, why
             self.sender.wire.abort()
             self.listener.wire.abort()
+            self.over.set_result(None)
+
+    def close(self, code: int, why: str) -> None:
+        """End both legs with a Close of ours; one that is in the middle of a frame is aborted."""
+        if not self.over.done():
+            self.ending, self.why = Ending.TOLD, why
+            self.sender.tell_end(code, why)
+            self.listener.tell_end(code, why)
             self.over.set_result(None)
 
     def violated(self, leg: Leg, error: ProtocolViolation) -> None:
@@ -148,7 +169,7 @@ class Pair:
         closed, still_open = self.sender, self.listener
         if not closed.has_closed:
             closed, still_open = still_open, closed
-        is_held = closed.wire.is_blocked or still_open.wire.is_blocked or still_open.is_paused
+        is_held = closed.wire.is_blocked or still_open.wire.is_blocked or not still_open.is_read
         if closed.is_gone and not still_open.wire.is_blocked:
             self.abort(f"the {closed.name} has gone, and the {still_open.name} did not close")
         elif self.payload_bytes == self._carried and not is_held:
@@ -177,6 +198,7 @@ class Leg:
         "has_closed",
         "has_passed_close",
         "is_gone",
+        "is_held",
         "is_paused",
         "name",
         "other",
@@ -195,6 +217,9 @@ class Leg:
         self.is_gone = False
         """Whether this side's TCP connection has ended after its Close."""
         self.is_paused = False
+        """Whether it is not read because the other side does not take its bytes."""
+        self.is_held = False
+        """Whether it is not read because somebody wants it so."""
         self._late_pong: bytes | None = None
         self._wants_ping = False
         settings = pair.settings
@@ -212,6 +237,33 @@ class Leg:
         replay(self, early)
         if not self.is_paused and self.wire.is_open:
             self.wire.resume()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether what this side sends is read."""
+        return not (self.is_paused or self.is_held)
+
+    def hold(self) -> None:
+        """Read nothing more, until `go_on`."""
+        self.is_held = True
+        self._liveness.excuse()
+        self.wire.pause()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self.is_held = False
+        if self.is_read and self.wire.is_open and not self._pair.over.done():
+            self.wire.resume()
+
+    def tell_end(self, code: int, reason: str) -> None:
+        """Send a Close of ours where none was sent; abort where a frame would swallow it."""
+        self.wire.pause()
+        if self.is_gone or self.other.has_closed:
+            return
+        if self.other.frames.is_between_frames:
+            self.wire.send_now(control_frame(Opcode.CLOSE, close_payload(code, reason)))
+        else:
+            self.wire.abort()
 
     def release(self) -> None:
         """Let go of the stream and the timer."""
@@ -265,7 +317,8 @@ class Leg:
         other = self.other
         if other.is_paused and not self.wire.is_blocked:
             other.is_paused = False
-            other.wire.resume()
+            if not other.is_held:
+                other.wire.resume()
 
     def _lost(self, why: str) -> None:
         if self._pair.over.done():
@@ -331,7 +384,7 @@ class Leg:
             self.wire.send_now(control_frame(Opcode.PONG, pong))
         if self._wants_ping:
             self._wants_ping = False
-            is_judged = not (self.is_paused or self.has_closed)
+            is_judged = self.is_read and not self.has_closed
             self._liveness.ping_sent(self._pair.loop.time(), is_judged=is_judged)
             self.wire.send_now(control_frame(Opcode.PING))
 
@@ -347,7 +400,7 @@ class Leg:
             self._pair.loop.time(),
             is_blocked=self.wire.is_blocked,
             # A Close, whichever way, ends the duty to answer.
-            is_judged=not (self.is_paused or self.has_closed or self.other.has_closed),
+            is_judged=self.is_read and not (self.has_closed or self.other.has_closed),
         )
         if verdict is Verdict.PING:
             self._wants_ping = True

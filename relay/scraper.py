@@ -71,7 +71,7 @@ class Scraper:
         tally, websockets, http = self._gateway.tally, self._gateway.websockets, self._gateway.http
         connections: Counter[Labels] = Counter()
         transferred = Counter(tally.bytes_transferred)
-        for entity, payload_bytes in chain(websockets.live(), http.live()):
+        for entity, payload_bytes in chain(websockets.pairs.live(), http.live()):
             labels = tally.labels(entity)
             connections[labels] += 1
             transferred[labels] += payload_bytes
@@ -86,7 +86,7 @@ class Scraper:
             attempts=dict(tally.attempts),
             disconnects=dict(tally.disconnects),
             waiting=websockets.waiting_count,
-            held_bytes=websockets.held_bytes + http.held_bytes,
+            held_bytes=websockets.pairs.held_bytes + http.held_bytes,
             lag=self._lag.cumulative,
             lag_seconds=self._lag.total_seconds,
         )

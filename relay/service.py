@@ -111,8 +111,8 @@ class Service:
             left = self._count()
             if left:
                 _logger.warning("stopping: %d connections are cut", left, extra={"event": "cut"})
-            self.gateway.websockets.abort("the relay stopped")
+            self.gateway.websockets.pairs.abort("the relay stopped")
             self.gateway.http.abort("the relay stopped")
 
     def _count(self) -> int:
-        return self.gateway.websockets.pair_count + self.gateway.http.request_count
+        return len(self.gateway.websockets.pairs) + self.gateway.http.request_count

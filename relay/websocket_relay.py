@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from hybridge.protocol import address, http_headers
@@ -34,7 +34,9 @@ from relay.core.rendezvous import (
 )
 from relay.core.tally import ACCEPT_TIMEOUT, LISTENER_REJECTED, SENDER_LEFT, Side, Tally
 from relay.diagnostics import operation_of, report
+from relay.faults import Faults
 from relay.leg import Pair
+from relay.pairs import Pairs
 from relay.settings import RelaySettings
 from relay.visit import Rest, Visit
 
@@ -116,13 +118,21 @@ class WaitingSender:
                 rest.append(action)
         return rest
 
-    def join(self, listener: Visit, accept: list[tuple[str, str]], subprotocol: str | None) -> Pair:
+    def join(
+        self,
+        listener: Visit,
+        accept: list[tuple[str, str]],
+        subprotocol: str | None,
+        *,
+        is_held: bool = False,
+    ) -> Pair:
         """Answer 101 to both, and join them. The listener's comes first (clause 65)."""
         listener.switch_protocols(accept, subprotocol=subprotocol)
         self.visit.switch_protocols(self._accept, subprotocol=subprotocol)
         pair = Pair(self.visit.wire, listener.wire, settings=self._settings)
         self._settle(pair)
-        pair.start(from_sender=bytes(self._early), from_listener=listener.early)
+        early = bytes(self._early)
+        pair.start(from_sender=early, from_listener=listener.early, is_held=is_held)
         return pair
 
     def _settle(self, outcome: Pair | RefuseSender | None) -> None:
@@ -135,42 +145,39 @@ class WebSocketRelay:
 
     Args:
         directory: Where listeners are found and told.
+        pairs: Takes in those that are joined.
+        faults: What goes wrong on purpose.
         settings: Waits and limits.
         tally: Counts what becomes of senders.
     """
 
     def __init__(
-        self, directory: ListenerDirectory, *, settings: RelaySettings, tally: Tally
+        self,
+        directory: ListenerDirectory,
+        *,
+        pairs: Pairs,
+        faults: Faults,
+        settings: RelaySettings,
+        tally: Tally,
     ) -> None:
+        self.pairs = pairs
+        self._faults = faults
         self._directory = directory
         self._settings = settings
         self._tally = tally
         self._waiting: WaitingRoom[WaitingSender] = WaitingRoom(
             limit=settings.max_pending_rendezvous, make_secret=secrets.token_bytes
         )
-        self._pairs: dict[Pair, str] = {}
         self._is_stopping = False
-
-    @property
-    def pair_count(self) -> int:
-        """Connections that are joined now."""
-        return len(self._pairs)
-
-    def live(self) -> Iterator[tuple[str, int]]:
-        """Give the entity of each joined connection, and the payload that it has carried so far."""
-        return ((entity, pair.payload_bytes) for pair, entity in self._pairs.items())
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that are held back for peers that do not take them, of all joined connections."""
-        return sum(
-            pair.sender.wire.held_bytes + pair.listener.wire.held_bytes for pair in self._pairs
-        )
 
     @property
     def waiting_count(self) -> int:
         """Senders that wait for a listener now."""
         return len(self._waiting)
+
+    def waiting(self, entity: str) -> list[WaitingSender]:
+        """Give the senders of one hybrid connection that wait for a listener."""
+        return [sender for sender in self._waiting if sender.entity == entity]
 
     async def relay(
         self, visit: Visit, accept: list[tuple[str, str]], *, entity: str
@@ -209,6 +216,7 @@ class WebSocketRelay:
 
     async def _wait(self, sender: WaitingSender, entity: str) -> Pair | RefuseSender | None:
         visit = sender.visit
+        self._faults.check(entity)
         if self._is_stopping:
             sender.handle(ServiceStopping())
             return sender.outcome.result()
@@ -269,11 +277,11 @@ class WebSocketRelay:
     ) -> None:
         established = Operation.SENDER_LISTENER_CONNECTION_ESTABLISHED
         report(established, "joined a sender and a listener", labels=labels)
-        self._pairs[pair] = entity
+        self.pairs.add(pair, entity)
         try:
             await pair.run()
         finally:
-            del self._pairs[pair]
+            self.pairs.remove(pair)
             self._tally.disconnected(Side.SENDER, entity, payload_bytes=pair.payload_bytes)
             rendezvous.handle(PairEnded())
             report(
@@ -314,7 +322,9 @@ class WebSocketRelay:
         self._waiting.remove(secret)
         for action in sender.handle(event):
             if isinstance(action, Join):
-                return sender.join(visit, accept, action.subprotocol).wait_finished
+                is_held = self._faults.is_stalled(entity)
+                pair = sender.join(visit, accept, action.subprotocol, is_held=is_held)
+                return pair.wait_finished
             if isinstance(action, DismissListener):
                 await visit.refuse(action.status, visit.reason(action.reason))
         return None
@@ -324,11 +334,6 @@ class WebSocketRelay:
         self._is_stopping = True
         for sender in self._waiting:
             sender.handle(ServiceStopping())
-
-    def abort(self, why: str) -> None:
-        """Break all joined connections."""
-        for pair in list(self._pairs):
-            pair.abort(why)
 
 
 def _subprotocol(visit: Visit) -> str | None:

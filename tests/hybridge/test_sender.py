@@ -248,7 +248,7 @@ async def test_a_silent_relay_is_seen_by_its_missing_pongs(relay: RunningRelay) 
     hasty = Timing(ping_interval_seconds=0.05, pong_timeout_seconds=0.05)
     async with joined(relay, timing=hasty) as (stream, _):
         # The relay hears us no more: its side of our connection stops being read.
-        [pair] = relay.service.gateway.websockets._pairs
+        [pair] = relay.service.gateway.websockets.pairs
         pair.sender.wire.pause()
         with pytest.raises(ConnectionLost, match="ping"):
             await stream.receive()

@@ -210,7 +210,7 @@ async def test_a_side_whose_data_is_held_back_is_waited_for(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(far.send(stream))
-        await until(lambda: relay.service.gateway.websockets.held_bytes)
+        await until(lambda: relay.service.gateway.websockets.pairs.held_bytes)
         assert await is_silent(far, seconds=0.9)
         near.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await near.message() == (BINARY, content)
@@ -328,7 +328,7 @@ async def test_who_talks_while_it_reads_still_gets_all_that_one_who_vanished_had
     monkeypatch.setattr("relay.leg.UNREAD_SECONDS", 0.3)
     near, far = ends
     far.writer.transport.pause_reading()  # type: ignore[attr-defined] # a read transport too
-    [pair] = relay.service.gateway.websockets._pairs
+    [pair] = relay.service.gateway.websockets.pairs
     legs = (pair.sender, pair.listener)
     # Until the reader's kernel takes no more, and the relay's has much that it could lose.
     sent = 0
@@ -389,7 +389,7 @@ async def test_all_data_and_the_close_arrive_at_a_slow_reader_after_tcp_was_drop
             near.writer.close()
 
         tasks.create_task(send())
-        await until(lambda: relay.service.gateway.websockets.held_bytes)
+        await until(lambda: relay.service.gateway.websockets.pairs.held_bytes)
         far.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await far.message() == (BINARY, content)
 
@@ -417,7 +417,7 @@ async def test_an_early_close_can_be_delayed_and_data_is_not(
     relay: RunningRelay, ends: Ends
 ) -> None:
     near, far = ends
-    [pair] = relay.service.gateway.websockets._pairs
+    [pair] = relay.service.gateway.websockets.pairs
 
     await near.send(frame(BINARY, b"data") + close_frame(1000, "early"))
     assert await far.message() == (BINARY, b"data")

@@ -130,7 +130,7 @@ async def test_a_reader_that_stops_stops_the_writer_and_the_relay_holds_little(
     count = await _push(near)
 
     assert count * len(PIECE) < MAX_KERNEL_BYTES
-    held = relay.service.gateway.websockets.held_bytes
+    held = relay.service.gateway.websockets.pairs.held_bytes
     assert 0 < held <= READ_BYTES + MAX_JOINED_BYTES
 
     _read_again(far)
@@ -198,7 +198,7 @@ async def test_a_reader_that_is_stuck_and_silent_for_too_long_is_dropped(
 
     _read_again(far)
     assert not (await rest(far))[1]
-    assert relay.service.gateway.websockets.held_bytes == 0
+    assert relay.service.gateway.websockets.pairs.held_bytes == 0
 
 
 # --- a silent peer -------------------------------------------------------------------------------
@@ -332,11 +332,11 @@ async def test_however_a_connection_ends_the_relay_forgets_it(
     relay: RunningRelay, ends: Ends, end: Ending
 ) -> None:
     websockets = relay.service.gateway.websockets
-    await until(lambda: websockets.pair_count == 1)
+    await until(lambda: len(websockets.pairs) == 1)
     tasks_of_a_pair = 2
     before = len(asyncio.all_tasks())
 
     await end(*ends)
 
-    await until(lambda: websockets.pair_count == 0)
+    await until(lambda: len(websockets.pairs) == 0)
     await until(lambda: len(asyncio.all_tasks()) == before - tasks_of_a_pair)

@@ -129,11 +129,11 @@ async def test_nothing_is_left_of_connections_that_have_ended() -> None:
                     elif number % 3 == 1:
                         sender.reset()
                 websockets = relay.service.gateway.websockets
-                await until(lambda: websockets.pair_count == 10)
+                await until(lambda: len(websockets.pairs) == 10)
                 assert _legs() == 20
                 assert _descriptors() > descriptors_before
 
-            await until(lambda: not websockets.pair_count and not websockets.waiting_count)
+            await until(lambda: not websockets.pairs and not websockets.waiting_count)
             await until(lambda: asyncio.all_tasks() <= tasks_before)
             await until(lambda: _descriptors() <= descriptors_before)
             assert _legs() == 0
