@@ -115,11 +115,12 @@ class Client:
             extra={"event": "stopping", "open_connections": count},
         )
         _, late = await asyncio.wait(tasks, timeout=seconds)
-        if late:
+        count = self._open_connections()
+        if count:
             logger.warning(
                 "connections cut after %g s",
                 seconds,
-                extra={"event": "drain_over", "open_connections": self._open_connections()},
+                extra={"event": "drain_over", "open_connections": count},
             )
         for task in late:
             task.cancel()

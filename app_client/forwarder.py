@@ -24,6 +24,7 @@ from hybridge.sender import Sender
 from hybridge.transport.accept import accept_connections
 from hybridge.transport.ending import Ending
 from hybridge.transport.listening import open_sockets
+from hybridge.transport.sockets import peer_address
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import open_tcp
 
@@ -103,6 +104,8 @@ class Forwarder:
         self.address: tuple[str, int] | None = None
         """Local host and port, once it listens."""
         self.open_connections = 0
+        self.connections: dict[str, tuple[str, int]] = {}
+        """By its id, where each open connection comes from."""
         self._ending = Ending()
 
     @property
@@ -159,6 +162,7 @@ class Forwarder:
         labels = {**self._labels, "id": connection_id}
         local = await open_tcp(sock)
         self.open_connections += 1
+        self.connections[connection_id] = peer_address(sock)
         try:
             remote = await self._dial(sock, connection_id)
             await carry(local, remote, labels=labels)
@@ -174,6 +178,7 @@ class Forwarder:
         finally:
             local.abort()
             self.open_connections -= 1
+            del self.connections[connection_id]
 
     async def _dial(self, sock: socket.socket, connection_id: str) -> Stream:
         """Connect through the relay, unless the application gives up before.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hcm_agent.hybrid_connection import HybridConnection, Outside, Slots
 from hcm_agent.settings import AgentSettings, HybridConnectionSettings
+from hcm_agent.status import Status
 from hybridge.program.lifetime import Lifetime
 from hybridge.program.ready_file import ReadyFile
 from hybridge.protocol.errors import RelayError
@@ -25,6 +26,7 @@ class Agent:
         max_connections: How many connections the process may hold.
         ready_file: Exists while every hybrid connection is Connected.
         outside: The relay and the targets.
+        on_change: Called when one of `statuses` has changed.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Agent:
         max_connections: int,
         ready_file: Path | None = None,
         outside: Outside | None = None,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
+        self._on_change = on_change
         self._settings = settings
         self._load = load
         self._slots = Slots(max_connections)
@@ -43,6 +47,11 @@ class Agent:
         self._outside = outside or Outside()
         self._serving: dict[HybridConnectionSettings, HybridConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def statuses(self) -> list[Status]:
+        """How each hybrid connection fares."""
+        return [served.status for served in self._serving.values()]
 
     async def run(self, lifetime: Lifetime) -> None:
         """Serve until ``lifetime`` stops, then let running connections end for `drain_seconds`."""
@@ -94,11 +103,13 @@ class Agent:
         )
 
     def _report(self) -> None:
-        statuses = [served.status for served in self._serving.values()]
+        statuses = self.statuses
         if statuses and all(status.is_connected for status in statuses):
             self._ready_file.write({"hybrid_connections": [each.to_fields() for each in statuses]})
         else:
             self._ready_file.remove()
+        if self._on_change is not None:
+            self._on_change()
 
     async def _drain(self) -> None:
         for served in self._serving.values():

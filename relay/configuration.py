@@ -141,6 +141,38 @@ def load(sources: Sources, *, now: float, previous: Sequence[Namespace] = ()) ->
     return Configuration(settings=settings, namespaces=namespaces)
 
 
+def check_namespace_name(name: str, *, setting: str) -> str:
+    """Give the name of a namespace back.
+
+    Raises:
+        InvalidSetting: It is none.
+    """
+    if not _NAMESPACE.fullmatch(name):
+        raise InvalidSetting(
+            setting,
+            f"{name!r} is not a namespace name",
+            hint="6 to 50 letters, digits and hyphens; a letter first, no hyphen last",
+        )
+    return name
+
+
+def check_path(name: str, *, setting: str) -> str:
+    """Give the name of a hybrid connection back.
+
+    Raises:
+        InvalidSetting: It is none.
+    """
+    is_dotted = any(segment.strip(".") == "" for segment in name.split("/"))
+    if not _PATH.fullmatch(name) or len(name) > MAX_PATH_CHARS or is_dotted:
+        raise InvalidSetting(
+            setting,
+            f"{name!r} is not a name for a hybrid connection",
+            hint=f"letters, digits and . - _ in parts divided by single /, at most "
+            f"{MAX_PATH_CHARS}",
+        )
+    return name
+
+
 def load_settings(sources: Sources) -> RelaySettings:
     """Read only the settings; no key is made.
 
@@ -249,13 +281,7 @@ class _Reader:
         *,
         is_only: bool,
     ) -> Namespace:
-        name = section.name
-        if not _NAMESPACE.fullmatch(name):
-            raise InvalidSetting(
-                f"{at}.Name",
-                f"{name!r} is not a namespace name",
-                hint="6 to 50 letters, digits and hyphens; a letter first, no hyphen last",
-            )
+        name = check_namespace_name(section.name, setting=f"{at}.Name")
         found: dict[str, HybridConnection] = {}
         written = [
             (f"{at}.HybridConnections[{index}]", each)
@@ -291,15 +317,7 @@ class _Reader:
     def _hybrid_connection(
         self, at: str, namespace: str, section: HybridConnectionSection
     ) -> HybridConnection:
-        name = section.name
-        is_dotted = any(segment.strip(".") == "" for segment in name.split("/"))
-        if not _PATH.fullmatch(name) or len(name) > MAX_PATH_CHARS or is_dotted:
-            raise InvalidSetting(
-                f"{at}.Name",
-                f"{name!r} is not a name for a hybrid connection",
-                hint=f"letters, digits and . - _ in parts divided by single /, at most "
-                f"{MAX_PATH_CHARS}",
-            )
+        name = check_path(section.name, setting=f"{at}.Name")
         made = HybridConnection(
             name=name,
             requires_client_authorization=section.requires_client_authorization,

@@ -44,10 +44,14 @@ class Pair:
         sender: The sender's stream, its handshake answered.
         listener: The listener's stream, its handshake answered.
         settings: Waits, in seconds.
+        tracking_id: Names the connection in the logs.
     """
 
-    def __init__(self, sender: Wire, listener: Wire, *, settings: RelaySettings) -> None:
+    def __init__(
+        self, sender: Wire, listener: Wire, *, settings: RelaySettings, tracking_id: str = ""
+    ) -> None:
         self.settings = settings
+        self.tracking_id = tracking_id
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self.loop.create_future()
         """Done when nothing more is carried."""

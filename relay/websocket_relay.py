@@ -129,7 +129,8 @@ class WaitingSender:
         """Answer 101 to both, and join them. The listener's comes first (clause 65)."""
         listener.switch_protocols(accept, subprotocol=subprotocol)
         self.visit.switch_protocols(self._accept, subprotocol=subprotocol)
-        pair = Pair(self.visit.wire, listener.wire, settings=self._settings)
+        wire, tracking_id = self.visit.wire, self.visit.tracking_id
+        pair = Pair(wire, listener.wire, settings=self._settings, tracking_id=tracking_id)
         self._settle(pair)
         early = bytes(self._early)
         pair.start(from_sender=early, from_listener=listener.early, is_held=is_held)

@@ -78,6 +78,15 @@ def bytes_in_flight(sock: socket.socket) -> int:
     return int.from_bytes(answer, sys.byteorder)
 
 
+def peer_address(sock: socket.socket) -> tuple[str, int]:
+    """Say where a connection comes from; port 0 where the peer has gone already."""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return "0.0.0.0", 0  # noqa: S104 - nobody
+    return str(name[0]), int(name[1])
+
+
 def describe(error: BaseException) -> str:
     """Say what went wrong, in the system's words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

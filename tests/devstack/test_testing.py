@@ -1,0 +1,438 @@
+"""`devstack.testing` with our own fixtures: a target behind the real three, and every switch."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+import hybridge
+from devstack.testing import (
+    Absent,
+    BackgroundHybridConnection,
+    BackgroundNamespace,
+    BackgroundRelay,
+    Ended,
+    HybridConnectionFactory,
+    NotConnected,
+)
+from hybridge.protocol.errors import InvalidSetting
+from hybridge.transport.websocket import HandshakeRefused
+from tests.support.agent_ends import free_port
+from tests.support.echo import echo_target
+
+SECONDS = 30.0
+"""How long anything may take, on a machine that is busy with other tests."""
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[tuple[str, int]]:
+    with echo_target() as address:
+        yield address
+
+
+def connected(hybrid_connection: BackgroundHybridConnection) -> socket.socket:
+    return socket.create_connection(hybrid_connection.local_address, timeout=SECONDS)
+
+
+def assert_echo(sock: socket.socket, data: bytes = b"select 1") -> None:
+    sock.sendall(data)
+    received = b""
+    while len(received) < len(data):
+        part = sock.recv(65_536)
+        assert part, f"the end came after {received!r}"
+        received += part
+    assert received == data
+
+
+def assert_works(hybrid_connection: BackgroundHybridConnection) -> None:
+    with connected(hybrid_connection) as sock:
+        assert_echo(sock)
+
+
+def assert_refused(hybrid_connection: BackgroundHybridConnection) -> None:
+    with connected(hybrid_connection) as sock, pytest.raises(ConnectionResetError):
+        sock.recv(1)
+
+
+# --- what one gets -------------------------------------------------------------------------------
+
+
+def test_bytes_go_to_the_target_and_back(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target)
+
+    assert orders.host == "127.0.0.1"
+    assert orders.name == "hc1"
+    assert_works(orders)
+
+
+def test_a_target_may_be_written_as_host_and_port(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    assert_works(hybrid_connection(f"127.0.0.1:{target[1]}", name="orders/eu"))
+
+
+async def test_a_sender_of_ones_own_gets_through_with_the_connection_string(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target, client=False)
+
+    async with hybridge.connect(
+        orders.send_connection_string, ca=orders.ca, connect_to=orders.connect_to
+    ) as stream:
+        await stream.send(b"hello")
+        await stream.send_eof()
+        assert await stream.receive() == b"hello"
+        assert await stream.receive() == b""
+
+
+async def test_a_listener_of_ones_own_takes_the_place_of_the_agent(
+    hybrid_connection: HybridConnectionFactory,
+) -> None:
+    async def hello(request: hybridge.IncomingRequest) -> None:
+        await request.respond(200, b"hello")
+
+    orders = hybrid_connection()
+    async with hybridge.Listener(
+        orders.listen_connection_string,
+        ca=orders.ca,
+        connect_to=orders.connect_to,
+        request_handler=hello,
+    ) as listener:
+        await listener.wait_online()
+        found = await hybridge.runtime_information(
+            orders.listen_connection_string, ca=orders.ca, connect_to=orders.connect_to
+        )
+        await listener.stop_accepting()
+
+    assert found.listener_count == 1
+
+
+def test_a_port_without_authorization_is_reached_without_a_key(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    assert_works(hybrid_connection(target, requires_client_authorization=False))
+
+
+def test_several_hybrid_connections_lead_to_several_targets(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    with echo_target() as other:
+        made = [hybrid_connection(target), hybrid_connection(other)]
+
+        assert [each.name for each in made] == ["hc1", "hc2"]
+        for each in made:
+            assert_works(each)
+
+
+def test_two_namespaces_know_nothing_of_each_other(
+    hybridge_relay: BackgroundRelay, target: tuple[str, int]
+) -> None:
+    with hybridge_relay.namespace() as one, hybridge_relay.namespace() as other:
+        orders = one.hybrid_connection(target, name="orders")
+        stopped = other.hybrid_connection(target, name="orders", agent=False)
+
+        assert one.host != other.host
+        assert_works(orders)
+        assert_refused(stopped)
+
+
+def test_a_target_that_refuses_is_told_to_the_application_as_a_reset(
+    hybrid_connection: HybridConnectionFactory,
+) -> None:
+    assert_refused(hybrid_connection(("127.0.0.1", free_port())))
+
+
+def test_http_targets_are_reached_by_relayed_http(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    api = hybrid_connection(f"http://127.0.0.1:{target[1]}", requires_client_authorization=False)
+
+    assert api.url == f"https://{api.namespace}/hc1"
+    with pytest.raises(Absent, match="no local port"):
+        api.host  # noqa: B018
+    with api.refuse(418, "No coffee."):
+        request = urllib.request.Request(
+            f"https://localhost:{api.connect_to[1]}/hc1", headers={"Host": api.namespace}
+        )
+        context = ssl.create_default_context(cafile=api.ca)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, context=context, timeout=SECONDS)  # noqa: S310
+        with caught.value as answer:
+            assert answer.status == 418
+            assert answer.reason.startswith("No coffee.")
+
+
+# --- the switches --------------------------------------------------------------------------------
+
+
+def test_a_stopped_agent_refuses_and_a_started_one_serves_again(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target)
+    with connected(orders) as sock:
+        assert_echo(sock)
+
+        orders.agent.stop()
+
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    assert not orders.agent.is_connected
+    assert_refused(orders)
+    with pytest.raises(NotConnected, match="does not run"):
+        orders.agent.wait_connected()
+
+    orders.agent.start()
+    assert_works(orders)
+
+
+def test_an_agent_may_be_started_later(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target, agent=False)
+    assert_refused(orders)
+
+    orders.agent.start()
+
+    assert orders.agent.is_connected
+    assert_works(orders)
+
+
+def test_a_restarted_relay_cuts_what_lived_and_the_agent_comes_back(
+    hybrid_connection: HybridConnectionFactory,
+    hybridge_relay: BackgroundRelay,
+    target: tuple[str, int],
+) -> None:
+    orders = hybrid_connection(target)
+    before = hybridge_relay.connect_to
+    with connected(orders) as sock:
+        assert_echo(sock)
+
+        hybridge_relay.restart()
+
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    assert hybridge_relay.connect_to == before
+    orders.agent.wait_connected()
+    assert_works(orders)
+
+
+def test_while_the_relay_is_stopped_nobody_gets_through(
+    hybrid_connection: HybridConnectionFactory,
+    hybridge_relay: BackgroundRelay,
+    target: tuple[str, int],
+) -> None:
+    orders = hybrid_connection(target)
+
+    hybridge_relay.stop()
+
+    assert not hybridge_relay.is_running
+    assert not orders.agent.is_connected
+    assert_refused(orders)
+    with pytest.raises(Absent, match="the relay is stopped"):
+        hybrid_connection(target)
+    with pytest.raises(Absent, match="the relay is stopped"):
+        orders.sever()
+    with pytest.raises(NotConnected, match="did not connect within 0.2 s"):
+        orders.agent.wait_connected(0.2)
+
+
+def test_the_next_test_has_a_relay_that_runs(
+    hybrid_connection: HybridConnectionFactory,
+    hybridge_relay: BackgroundRelay,
+    target: tuple[str, int],
+) -> None:
+    hybridge_relay.stop()
+    with hybridge_relay.namespace():
+        pass  # As the test before this one ends.
+
+    assert_works(hybrid_connection(target))
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_severed_connections_end_in_order_or_by_reset(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int], close: bool
+) -> None:
+    orders = hybrid_connection(target)
+    with connected(orders) as sock:
+        assert_echo(sock)
+        assert orders.open_connections == 1
+
+        assert orders.sever(close=close) == 1
+
+        if close:
+            assert sock.recv(1) == b""
+        else:
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+    assert_works(orders)
+
+
+@pytest.mark.parametrize("close", [True, False])
+async def test_severed_connections_look_so_to_a_sender_of_ones_own(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int], close: bool
+) -> None:
+    orders = hybrid_connection(target)
+    async with hybridge.connect(
+        orders.send_connection_string, ca=orders.ca, connect_to=orders.connect_to
+    ) as stream:
+        await stream.send(b"hello")
+        assert await stream.receive() == b"hello"
+
+        orders.sever(close=close)
+
+        if close:
+            assert await stream.receive() == b""
+        else:
+            with pytest.raises(hybridge.RelayError):
+                await stream.receive()
+
+
+async def test_new_senders_are_refused_with_the_status_and_reason_that_were_given(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target)
+    with connected(orders) as sock:
+        assert_echo(sock)
+        with orders.refuse(429, "Too many."):
+            with pytest.raises(HandshakeRefused) as caught:
+                await hybridge.connect(
+                    orders.send_connection_string, ca=orders.ca, connect_to=orders.connect_to
+                )
+            assert_refused(orders)
+            assert_echo(sock, b"who is in stays in")
+
+    assert caught.value.status == 429
+    assert caught.value.reason.startswith("Too many. TrackingId:")
+    assert_works(orders)
+
+
+def test_what_is_stalled_goes_on_where_it_stopped(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target)
+    with connected(orders) as before:
+        assert_echo(before)
+        orders.stall()
+        with connected(orders) as after:
+            for sock in (before, after):
+                sock.sendall(b"late")
+                sock.settimeout(0.1)
+                with pytest.raises(TimeoutError):
+                    sock.recv(1)
+
+            orders.resume()
+
+            for sock in (before, after):
+                sock.settimeout(SECONDS)
+                assert sock.recv(4) == b"late"
+
+
+def test_what_is_stalled_can_be_severed(
+    hybrid_connection: HybridConnectionFactory, target: tuple[str, int]
+) -> None:
+    orders = hybrid_connection(target)
+    with connected(orders) as sock:
+        assert_echo(sock)
+        with orders.stall():
+            sock.sendall(b"lost")
+            orders.sever(close=False)
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+    assert_works(orders)
+
+
+def test_expired_tokens_cost_the_agent_its_control_channel_and_nobody_his_connection(
+    hybrid_connection: HybridConnectionFactory,
+    target: tuple[str, int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    orders = hybrid_connection(target)
+    with connected(orders) as sock:
+        assert_echo(sock)
+
+        assert orders.expire_tokens() == 1
+
+        orders.agent.wait_connected()
+        assert_echo(sock, b"still here")
+    assert_works(orders)
+    assert "ExpiredToken: The token is expired." in str(
+        [record.__dict__.get("error") for record in caplog.records]
+    )
+
+
+# --- used wrongly --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "problem", "hint"),
+    [
+        ("localhost", "target: 'localhost' has no port", "write HOST:PORT"),
+        ("tcp://db:1", "target: 'tcp://db:1' is an address with a scheme", "write HOST:PORT"),
+        (("127.0.0.1", 0), "target: port 0 is not between 1 and 65535", "write HOST:PORT"),
+    ],
+)
+def test_a_target_that_is_none_is_said_with_a_hint(
+    hybrid_connection: HybridConnectionFactory, target: object, problem: str, hint: str
+) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        hybrid_connection(target)
+
+    assert str(caught.value) == problem
+    assert caught.value.__notes__[0].startswith(f"hint: {hint}")
+
+
+def test_the_same_name_twice_is_refused(hybrid_connection: HybridConnectionFactory) -> None:
+    hybrid_connection(name="orders")
+
+    with pytest.raises(InvalidSetting, match="name: 'Orders' is taken in namespace t-the-same"):
+        hybrid_connection(name="Orders")
+
+
+def test_names_that_azure_has_not_are_refused(
+    hybrid_connection: HybridConnectionFactory, hybridge_relay: BackgroundRelay
+) -> None:
+    with pytest.raises(InvalidSetting, match="is not a name for a hybrid connection"):
+        hybrid_connection(name="a b")
+    with pytest.raises(InvalidSetting, match="is not a namespace name"):
+        hybridge_relay.namespace("x")
+
+
+def test_a_namespace_of_the_same_name_is_refused(
+    hybridge_relay: BackgroundRelay, hybridge_namespace: BackgroundNamespace
+) -> None:
+    with (
+        pytest.raises(InvalidSetting, match="is taken in this relay"),
+        hybridge_relay.namespace(hybridge_namespace.name.upper()),
+    ):
+        pass
+
+
+def test_what_is_not_there_is_said(hybrid_connection: HybridConnectionFactory) -> None:
+    bare = hybrid_connection()
+
+    with pytest.raises(Absent, match="no client"):
+        bare.port  # noqa: B018
+    with pytest.raises(Absent, match="no agent"):
+        bare.agent.stop()
+    with pytest.raises(InvalidSetting, match="200 is not an HTTP error status"):
+        bare.refuse(200, "fine")
+
+
+def test_used_after_its_end_it_says_so(
+    hybridge_relay: BackgroundRelay, target: tuple[str, int]
+) -> None:
+    with hybridge_relay.namespace() as namespace:
+        orders = namespace.hybrid_connection(target)
+
+    with pytest.raises(Ended, match="'hc1' was used after its end"):
+        orders.sever()
+    with pytest.raises(Ended, match="was used after its end"):
+        namespace.hybrid_connection(target)
+    with pytest.raises(ConnectionRefusedError):
+        connected(orders)
