@@ -238,7 +238,7 @@ def test_while_the_relay_is_stopped_nobody_gets_through(
         hybrid_connection(target)
     with pytest.raises(Absent, match="the relay is stopped"):
         orders.sever()
-    with pytest.raises(NotConnected, match="did not connect within 0.2 s"):
+    with pytest.raises(NotConnected, match=r"did not connect within 0\.2 s"):
         orders.agent.wait_connected(0.2)
 
 
