@@ -19,8 +19,7 @@ from devstack.testing import (
     HybridConnectionFactory,
     NotConnected,
 )
-from hybridge.protocol.errors import InvalidSetting
-from hybridge.transport.websocket import HandshakeRefused
+from hybridge.protocol.errors import HandshakeRefused, InvalidSetting
 from tests.support.agent_ends import free_port
 from tests.support.echo import echo_target
 
