@@ -190,7 +190,8 @@ def http_refusal(
         offered: Ways to log in, of ``Proxy-Authenticate``: ``("Negotiate", "Basic")``.
     """
     answer = proxy.redact(f"{status} {reason}".strip())
-    if status == 407:
+    if status == 407 or (status == 401 and proxy.credentials is not None):
+        # tinyproxy says 401 where the password is wrong.
         if offered and "basic" not in (each.lower() for each in offered):
             return ProxyCredentialsRefused(
                 f"the proxy {proxy} wants a login that is not supported ({answer})",

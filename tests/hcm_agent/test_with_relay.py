@@ -47,12 +47,17 @@ async def running_agent(*entries: HybridConnectionSettings) -> AsyncIterator[Age
         lifetime.stop()
 
 
-async def connected(relay: RunningRelay, path: str = "hc1") -> WebSocketStream:
+async def connected(
+    relay: RunningRelay, path: str = "hc1", *, proxy: str | None = None
+) -> WebSocketStream:
     """Connect, as soon as the agent listens."""
     while True:
         try:
             return await connect(
-                relay.connection_string(path), ca=relay.ca, connect_to=relay.connect_to
+                relay.connection_string(path),
+                ca=relay.ca,
+                connect_to=relay.connect_to,
+                proxy=proxy,
             )
         except HandshakeRefused as refused:
             if refused.status != 404:

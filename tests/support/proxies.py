@@ -25,7 +25,7 @@ async def scripted_proxy(handle: Handle) -> AsyncIterator[int]:
         serving.add(task)
         try:
             await handle(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             pass
         except Exception as error:
             failures.append(error)

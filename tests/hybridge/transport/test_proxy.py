@@ -155,6 +155,11 @@ async def test_what_an_http_proxy_refuses_is_said_with_a_next_step(
     assert caught.value.status is None
 
 
+async def test_an_http_proxy_may_refuse_credentials_with_401_as_tinyproxy_does() -> None:
+    with pytest.raises(ProxyCredentialsRefused, match="refused the user name"):
+        await tunnel_to(answering(b"HTTP/1.0 401 Unauthorized\r\n\r\n"), login="alice:s3cr3t@")
+
+
 async def test_credentials_that_are_refused_are_not_said_to_be_missing_and_never_shown() -> None:
     # The proxy repeats what it was sent, as some do.
     answer = f"HTTP/1.1 407 No {PASSWORD} of alice\r\n".encode("latin-1") + BASIC + b"\r\n"
