@@ -83,8 +83,10 @@ class PostgresServer:
     def __enter__(self) -> Self:
         try:
             folder = temporary_folder(self._stack, prefix="hybridge-postgres-")
-            account = _account()
-            self.programs = _programs(folder, account)
+            account = unprivileged_account()
+            if account is not None:
+                os.chown(folder, account.user, account.group)
+            self.programs = usable_programs(folder, account)
             data = folder / "data"
             self._make_database_cluster(folder, data, account)
             self._process = self._serve(data, account)
@@ -151,7 +153,12 @@ class PostgresServer:
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
-def _account() -> Account | None:
+def unprivileged_account() -> Account | None:
+    """Who must run PostgreSQL instead of us; None where we are not root.
+
+    Raises:
+        ProcessFailed: The system has no such account.
+    """
     if os.geteuid() != 0:
         return None
     try:
@@ -164,8 +171,16 @@ def _account() -> Account | None:
     return Account(user=entry.pw_uid, group=entry.pw_gid)
 
 
-def _programs(folder: Path, account: Account | None) -> Path:
-    """The directory with ``postgres`` and ``initdb``, readable by the account."""
+def usable_programs(folder: Path, account: Account | None) -> Path:
+    """Give the directory with ``postgres`` and ``initdb``, where the account can run them.
+
+    Args:
+        folder: For a copy, if one is needed; the account must reach it.
+        account: Who runs them; None for us.
+
+    Raises:
+        ProcessFailed: The wheel is missing.
+    """
     # Importing the package would warn and load far more than the two programs.
     specification = importlib.util.find_spec(PACKAGE)
     locations = specification.submodule_search_locations if specification else None
@@ -175,8 +190,9 @@ def _programs(folder: Path, account: Account | None) -> Path:
             hint="pip install 'hybridge[demo]', or run make demo in a clone",
         )
     package = Path(next(iter(locations)))
-    if account is None:
-        return package / "pginstall" / "bin"
+    programs = package / "pginstall" / "bin"
+    if account is None or _can_run(programs / "postgres", account):
+        return programs
     # The account often cannot read the virtual environment (think of /root). The libraries are
     # found relative to the programs, so the copy keeps the two directories as they stand.
     copy = folder / "installation"
@@ -195,8 +211,16 @@ def _programs(folder: Path, account: Account | None) -> Path:
             path = Path(parent, name)
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | 0o444)
-    os.chown(folder, account.user, account.group)
     return copy / PACKAGE / "pginstall" / "bin"
+
+
+def _can_run(program: Path, account: Account) -> bool:
+    """Whether the account reaches a program where it is."""
+    try:
+        with _process(program.name, [str(program), "--version"], account) as process:
+            return process.wait(timeout_seconds=START_SECONDS) == 0
+    except ProcessFailed:
+        return False
 
 
 def _process(name: str, command: list[str], account: Account | None) -> Process:

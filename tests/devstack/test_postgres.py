@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_a_port_that_another_program_took_is_tried_no_more(monkeypatch: pytest.M
             psycopg.connect(server.dsn).close()
 
             assert server.port != other.getsockname()[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_programs_that_the_account_cannot_reach_are_copied_to_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = postgres.unprivileged_account()
+    assert account is not None
+    package = tmp_path / "private" / postgres.PACKAGE
+    (package / "pginstall" / "bin").mkdir(parents=True)
+    (package / "pginstall" / "bin" / "postgres").symlink_to("/bin/true")
+    package.parent.chmod(0o700)
+    monkeypatch.syspath_prepend(package.parent)
+    (package / "__init__.py").touch()
+    copied = tmp_path / "copied"
+    copied.mkdir()
+
+    assert postgres.usable_programs(copied, account).is_relative_to(copied)
 
 
 def test_a_missing_wheel_is_an_error_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
