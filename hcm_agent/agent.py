@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hcm_agent.hybrid_connection import HybridConnection, Outside, Slots
-from hcm_agent.settings import AgentSettings, HybridConnectionSettings
+from hcm_agent.settings import AgentSettings, HybridConnectionSettings, Key
 from hcm_agent.status import Status
 from hybridge.program.lifetime import Lifetime
 from hybridge.program.ready_file import ReadyFile
-from hybridge.protocol.errors import RelayError
+from hybridge.protocol.errors import RelayError, Stopping
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,26 @@ class Agent:
         self._slots = Slots(max_connections)
         self._ready_file = ReadyFile(ready_file)
         self._outside = outside or Outside()
-        self._serving: dict[HybridConnectionSettings, HybridConnection] = {}
+        self._serving: dict[Key, HybridConnection] = {}
+        self._leaving: list[HybridConnection] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def settings(self) -> AgentSettings:
+        """What is served now."""
+        return self._settings
+
+    @property
+    def hybrid_connections(self) -> Sequence[HybridConnection]:
+        """Those that are served now, in the order of the settings."""
+        return [self._serving[entry.key] for entry in self._settings.hybrid_connections]
+
+    def open_connections(self, key: Key) -> int:
+        """How many connections one has, with those that go on after a restart of its listener."""
+        leaving = [each for each in self._leaving if each.settings.key == key]
+        serving = [self._serving[key]] if key in self._serving else []
+        return sum(each.status.open_connections for each in (*serving, *leaving))
 
     @property
     def statuses(self) -> list[Status]:
@@ -57,37 +75,79 @@ class Agent:
         """Serve until ``lifetime`` stops, then let running connections end for `drain_seconds`."""
         try:
             async with asyncio.TaskGroup() as group:
-                self._serve(self._settings, group)
-                lifetime.on_reload = lambda: self._reload(group)
+                self._group = group
+                self.serve(self._settings)
+                lifetime.on_reload = self.reload
                 await lifetime.stopping.wait()
                 lifetime.on_reload = _ignore_reload
+                self._group = None
                 await self._drain()
         finally:
             self._ready_file.remove()
 
-    def _serve(self, settings: AgentSettings, group: asyncio.TaskGroup) -> None:
-        """Start what is new, retire what is gone, and leave the rest alone."""
+    def serve(self, settings: AgentSettings) -> None:
+        """Start what is new, retire what is gone or has changed, and leave the rest alone.
+
+        Live connections go on in any case.
+
+        Raises:
+            Stopping: The agent does not run, or has been asked to stop.
+        """
+        if self._group is None:
+            raise Stopping("the agent stops", hint="start it again: hcm run")
         self._settings = settings
-        for gone in self._serving.keys() - set(settings.hybrid_connections):
-            self._serving.pop(gone).retire()
         for kept in self._serving.values():
             kept.allow(settings.allow_list)
-        for entry in settings.hybrid_connections:
-            if entry not in self._serving:
-                served = HybridConnection(
-                    entry,
-                    slots=self._slots,
-                    on_change=self._report,
-                    outside=self._outside,
-                    allow_list=settings.allow_list,
-                )
-                self._serving[entry] = served
-                task = group.create_task(served.run(), name=f"hybrid connection {entry.name}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        wanted = {entry.key: entry for entry in settings.hybrid_connections}
+        for key in [
+            key for key, served in self._serving.items() if wanted.get(key) != served.settings
+        ]:
+            self._retire(key)
+        for key, entry in wanted.items():
+            if key not in self._serving:
+                self._start(entry, self._group)
         self._report()
 
-    def _reload(self, group: asyncio.TaskGroup) -> None:
+    def restart(self, key: Key) -> None:
+        """Close one's listener and open a new one; its connections go on.
+
+        Raises:
+            KeyError: It is not served.
+            Stopping: The agent has been asked to stop.
+        """
+        entry = self._serving[key].settings
+        if self._group is None:
+            raise Stopping("the agent stops", hint="start it again: hcm run")
+        self._retire(key)
+        self._start(entry, self._group)
+        self._report()
+
+    def _start(self, entry: HybridConnectionSettings, group: asyncio.TaskGroup) -> None:
+        served = HybridConnection(
+            entry,
+            slots=self._slots,
+            on_change=self._report,
+            outside=self._outside,
+            allow_list=self._settings.allow_list,
+        )
+        self._serving[entry.key] = served
+        task = group.create_task(served.run(), name=f"hybrid connection {entry.name}")
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if served in self._leaving:
+                self._leaving.remove(served)
+
+        task.add_done_callback(ended)
+
+    def _retire(self, key: Key) -> None:
+        served = self._serving.pop(key)
+        self._leaving.append(served)
+        served.retire()
+
+    def reload(self) -> None:
+        """Read the settings again, all or nothing; those that are not connected try at once."""
         try:
             settings = self._load()
         except RelayError as error:
@@ -97,7 +157,10 @@ class Agent:
                 extra={"event": "reload_refused", "hint": error.hint},
             )
             return
-        self._serve(settings, group)
+        self.serve(settings)
+        for served in self._serving.values():
+            if not served.status.is_connected:
+                served.retry()
         logger.info(
             "reloaded", extra={"event": "reloaded", "hybrid_connections": len(self._serving)}
         )

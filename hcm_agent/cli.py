@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from hcm_agent.agent import Agent
-from hcm_agent.settings import AgentSources
+from hcm_agent.settings import AgentSources, require_some
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.completion import completion
@@ -112,7 +112,7 @@ def run(
         connect_to=connect_to,
         proxy=given_proxy(proxy),
     )
-    settings = sources.load()
+    settings = require_some(sources.load())
     check_ca(ca)
     max_connections = raise_descriptor_limit(
         descriptors_per_connection=DESCRIPTORS_PER_CONNECTION, reserve=RESERVED_DESCRIPTORS
@@ -125,7 +125,10 @@ def run(
 
     async def serve(life: lifetime.Lifetime) -> None:
         agent = Agent(
-            settings, load=sources.load, max_connections=max_connections, ready_file=ready_file
+            settings,
+            load=lambda: require_some(sources.load()),
+            max_connections=max_connections,
+            ready_file=ready_file,
         )
         await agent.run(life)
 

@@ -16,6 +16,7 @@ from hcm_agent.allow_list import AllowList
 from hcm_agent.endpoint_watch import Endpoint, EndpointWatch
 from hcm_agent.http_forward import HttpDialer, HttpForward
 from hcm_agent.http_target import HttpTarget
+from hcm_agent.relay_facts import Metadata, RelayFacts
 from hcm_agent.settings import HybridConnectionSettings, Target
 from hcm_agent.status import Status
 from hcm_agent.target import (
@@ -26,7 +27,7 @@ from hcm_agent.target import (
     refuse,
 )
 from hcm_agent.target_dialer import DialTcp, TargetDialer
-from hcm_agent.target_lookup import Metadata, TargetLookup, TargetUnknown
+from hcm_agent.target_lookup import TargetLookup, TargetUnknown
 from hybridge.incoming_request import IncomingRequest
 from hybridge.listener import Listener
 from hybridge.management import runtime_information
@@ -66,6 +67,8 @@ class OpenListener(Protocol):
 
     @request_handler.setter
     def request_handler(self, handler: RequestHandler | None) -> None: ...
+
+    def retry(self) -> None: ...
 
     async def stop_accepting(self) -> None: ...
 
@@ -158,9 +161,13 @@ class HybridConnection:
         self._on_change = on_change
         self._outside = outside
         self._retired = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._listener: OpenListener | None = None
         self._ending = Ending()
+        self.facts = RelayFacts(lambda: outside.read_metadata(settings), clock=time.monotonic)
+        """What the relay says of it."""
         self._lookup = TargetLookup(
-            lambda: outside.read_metadata(settings),
+            self.facts.read,
             labels=self.status.labels,
             on_target=self._follow,
         )
@@ -201,7 +208,14 @@ class HybridConnection:
         Senders that are not joined within a second are refused.
         """
         self._retired.set()
+        self._wanted.set()
         self._ending.begin()
+
+    def retry(self) -> None:
+        """Where it is not connected, try at once."""
+        self._wanted.set()
+        if self._listener is not None:
+            self._listener.retry()
 
     async def run(self) -> None:
         """Serve until retired, then until the last connection has ended.
@@ -210,6 +224,7 @@ class HybridConnection:
         traceback, and the listener opened again, so that other hybrid connections go on.
         """
         while not self._retired.is_set():
+            self._wanted.clear()
             try:
                 await self._serve()
             except RelayError as error:
@@ -222,12 +237,13 @@ class HybridConnection:
             self._on_change()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RESTART_SECONDS):
-                    await self._retired.wait()
+                    await self._wanted.wait()
 
     async def _serve(self) -> None:
         async with self._outside.open_listener(self.settings) as listener:
             listener.on_change = lambda: self._listener_changed(listener)
             listener.request_handler = self._answer
+            self._listener = listener
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
                     tasks.create_task(self._close_when_retired(listener), name="retire"),

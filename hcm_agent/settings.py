@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,9 @@ from hybridge.transport.timing import Timing
 
 ENDPOINT_CHECK_SECONDS = 30.0
 """How often a target is checked that is not known to be reachable."""
+
+Key = tuple[str, str]
+"""Namespace and name of a hybrid connection, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,14 @@ class HybridConnectionSettings:
     datagram_idle_seconds: float = DATAGRAM_IDLE_SECONDS
     """How long datagrams may be silent before their connection is closed."""
 
+    source: str = field(default="", compare=False)
+    """Where it is configured, for people: a file and a key, or the flags."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it from the others of one agent: namespace and name, in lower case."""
+        return self.namespace.lower(), self.name.lower()
+
     @property
     def endpoints(self) -> tuple[Target | HttpTarget, ...]:
         """The targets that can be checked: all but those of datagrams."""
@@ -101,17 +113,44 @@ class HybridConnectionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where the connections of one hybrid connection go; without either, as the relay says."""
+
+    target: Target | HttpTarget | None = None
+    azbridge: tuple[NamedTarget, ...] = ()
+
+
+NOT_SAID = Destination()
+
+
+def _without_extras(
+    connection_string: ConnectionString, to: Destination, source: str
+) -> HybridConnectionSettings:
+    return HybridConnectionSettings(
+        connection_string=connection_string, target=to.target, azbridge=to.azbridge, source=source
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """Everything that `Agent` needs to know."""
 
     hybrid_connections: tuple[HybridConnectionSettings, ...]
-    """At least one, all different."""
+    """All different."""
 
     allow_list: AllowList | None = None
     """Where connections may lead, of all hybrid connections; None: anywhere."""
 
     drain_seconds: float = 30.0
     """How long running connections may go on after SIGTERM."""
+
+    settings_for: Callable[[ConnectionString, Destination, str], HybridConnectionSettings] = field(
+        default=_without_extras, compare=False, repr=False
+    )
+    """Makes the settings of one more: its connection string, its destination, its source."""
+
+
+_FLAGS = "the flags or the environment of 'hcm run'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +181,7 @@ class AgentSources:
         proxy = choose_proxy(self.proxy, document.proxy, key=f"{self.config}: Proxy")
 
         def settings(
-            connection_string: ConnectionString, to: _Destination = _NOT_SAID
+            connection_string: ConnectionString, to: Destination, source: str
         ) -> HybridConnectionSettings:
             return HybridConnectionSettings(
                 connection_string=connection_string,
@@ -155,29 +194,37 @@ class AgentSources:
                 target_timeout_seconds=common.target_timeout_seconds,
                 endpoint_check_seconds=common.endpoint_check_seconds,
                 datagram_idle_seconds=common.datagram_idle_seconds,
+                source=source,
             )
 
         if self.connection_strings:
-            found = [settings(given) for given in self.connection_strings.parse()]
+            found = [settings(given, NOT_SAID, _FLAGS) for given in self.connection_strings.parse()]
         else:
             found = [
-                settings(entry.parse(source), entry.destination(source))
+                settings(entry.parse(source), entry.destination(source), source)
                 for source, entry in self._entries(document)
             ]
         _check_each(found)
         given = self._given_destination()
-        if given is not _NOT_SAID:
+        if given is not NOT_SAID:
+            if not found:
+                raise InvalidSetting(
+                    "--target",
+                    "is given without a connection string",
+                    hint="give the connection string too, or each its own with 'hcm add --target'",
+                )
             if len(found) > 1:
                 raise InvalidSetting(
                     "--target",
                     f"one target does not fit {len(found)} hybrid connections",
                     hint="give each its own Target in a file, with --config",
                 )
-            found = [settings(found[0].connection_string, given)]
+            found = [settings(found[0].connection_string, given, found[0].source)]
         return AgentSettings(
             hybrid_connections=tuple(found),
             allow_list=self._allow_list(document),
             drain_seconds=common.drain_seconds,
+            settings_for=settings,
         )
 
     def _allow_list(self, document: _AgentDocument) -> AllowList | None:
@@ -187,14 +234,14 @@ class AgentSources:
             return None
         return parse_allow_list(document.allow_targets, setting=f"{self.config}: AllowTargets")
 
-    def _given_destination(self) -> _Destination:
+    def _given_destination(self) -> Destination:
         if self.azbridge:
             ports = [parse_target(text, setting="--target") for text in self.targets]
             if not ports:
                 raise InvalidSetting(
                     "--azbridge", "has no target", hint="give --target [NAME/][udp://]HOST:PORT"
                 )
-            return _Destination(azbridge=check_ports(ports, setting="--target"))
+            return Destination(azbridge=check_ports(ports, setting="--target"))
         if len(self.targets) > 1:
             raise InvalidSetting(
                 "--target",
@@ -202,8 +249,8 @@ class AgentSources:
                 hint="give one, or --azbridge and a name for each",
             )
         for text in self.targets:
-            return _Destination(target=_parse_target(text, setting="--target"))
-        return _NOT_SAID
+            return Destination(target=parse_one_target(text, setting="--target"))
+        return NOT_SAID
 
     def _document(self) -> _AgentDocument:
         if self.config is None:
@@ -213,25 +260,14 @@ class AgentSources:
             warn_if_others_can_read(self.config)
         return document
 
-    def _entries(self, document: _AgentDocument) -> list[tuple[str, _Entry]]:
+    def _entries(self, document: _AgentDocument) -> list[tuple[str, Entry]]:
         return [
             (f"{self.config}: HybridConnections[{index}]", entry)
             for index, entry in enumerate(document.hybrid_connections)
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Destination:
-    """Where the connections of one hybrid connection go."""
-
-    target: Target | HttpTarget | None = None
-    azbridge: tuple[NamedTarget, ...] = ()
-
-
-_NOT_SAID = _Destination()
-
-
-class _Entry(Document):
+class Entry(Document):
     """One member of ``HybridConnections``."""
 
     connection_string: str = Field(repr=False)
@@ -241,7 +277,7 @@ class _Entry(Document):
     def parse(self, source: str) -> ConnectionString:
         return parse_for_one(self.connection_string, source=f"{source}.ConnectionString")
 
-    def destination(self, source: str) -> _Destination:
+    def destination(self, source: str) -> Destination:
         if self.az_bridge is not None:
             setting = f"{source}.AzBridge"
             if self.target is not None:
@@ -252,13 +288,18 @@ class _Entry(Document):
                 parse_target(text, setting=f"{setting}.{name}", port_name=name)
                 for name, text in self.az_bridge.items()
             ]
-            return _Destination(azbridge=check_ports(ports, setting=setting))
+            return Destination(azbridge=check_ports(ports, setting=setting))
         if self.target is None:
-            return _NOT_SAID
-        return _Destination(target=_parse_target(self.target, setting=f"{source}.Target"))
+            return NOT_SAID
+        return Destination(target=parse_one_target(self.target, setting=f"{source}.Target"))
 
 
-def _parse_target(text: str, *, setting: str) -> Target | HttpTarget:
+def parse_one_target(text: str, *, setting: str) -> Target | HttpTarget:
+    """Read a target: ``host:port``, or ``http://`` or ``https://`` in front.
+
+    Raises:
+        InvalidSetting: It is neither.
+    """
     if is_http_target(text):
         return parse_http_target(text, setting=setting)
     if "://" in text:
@@ -282,32 +323,49 @@ class _Settings(TimingSettings):
 class _AgentDocument(Document):
     """The configuration file."""
 
-    hybrid_connections: list[_Entry] = Field(default_factory=list)
+    hybrid_connections: list[Entry] = Field(default_factory=list)
     proxy: str | None = Field(default=None, repr=False)
     allow_targets: list[str] | None = None
     settings: _Settings = _Settings()
 
 
-def _check_each(found: list[HybridConnectionSettings]) -> None:
-    if not found:
+def require_some(settings: AgentSettings) -> AgentSettings:
+    """Check that there is something to serve, for an agent to which nothing can be added.
+
+    Raises:
+        InvalidSetting: There is nothing.
+    """
+    if not settings.hybrid_connections:
         raise InvalidSetting(
             "hybrid connections",
             "none is configured",
             hint="give a connection string, with HCM_CONNECTION_STRING or in a file",
         )
-    seen: set[tuple[str, str]] = set()
+    return settings
+
+
+def check_has_key(connection_string: ConnectionString) -> None:
+    """Check that a listener can use a connection string.
+
+    Raises:
+        InvalidSetting: It has neither key nor token.
+    """
+    if connection_string.is_anonymous:
+        raise InvalidSetting(
+            f"hybrid connection {connection_string.path!r}",
+            "the connection string has no key, and a listener needs one",
+            hint="use the connection string of a rule with Listen",
+        )
+
+
+def _check_each(found: list[HybridConnectionSettings]) -> None:
+    seen: set[Key] = set()
     for entry in found:
-        if entry.connection_string.is_anonymous:
-            raise InvalidSetting(
-                f"hybrid connection {entry.name!r}",
-                "the connection string has no key, and a listener needs one",
-                hint="use the connection string of a rule with Listen",
-            )
-        key = (entry.namespace.lower(), entry.name.lower())
-        if key in seen:
+        check_has_key(entry.connection_string)
+        if entry.key in seen:
             raise InvalidSetting(
                 f"hybrid connection {entry.name!r}",
                 f"is configured twice in {entry.namespace}",
                 hint="remove one: several agents may serve it, but each process once",
             )
-        seen.add(key)
+        seen.add(entry.key)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
+from hcm_agent.relay_facts import Metadata
 from hcm_agent.settings import Target
 from hybridge.program.advice import advice
 from hybridge.protocol.backoff import CAP_SECONDS, Backoff
@@ -24,13 +24,6 @@ class TargetUnknown(RelayError):
     """The relay's metadata names no target, and none is configured."""
 
     status = 502
-
-
-class Metadata(Protocol):
-    """The part of the runtime information that is needed here."""
-
-    @property
-    def target(self) -> tuple[str, int] | None: ...
 
 
 class TargetLookup:

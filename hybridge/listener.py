@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -129,6 +130,7 @@ class Listener:
         self._waiting: asyncio.Queue[IncomingConnection | None] = asyncio.Queue()
         self._settled = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._awake = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._runner: asyncio.Task[None] | None = None
         self._ending = Ending()
@@ -196,6 +198,10 @@ class Listener:
         if not self.is_online and self.last_error is not None:
             raise self.last_error
 
+    def retry(self) -> None:
+        """Try at once to reconnect, where it waits for the time of its next try."""
+        self._awake.set()
+
     async def stop_accepting(self) -> None:
         """Leave the relay in order. The iterations end.
 
@@ -203,6 +209,7 @@ class Listener:
         go by a rendezvous from now on.
         """
         self._stopping.set()
+        self._awake.set()
         self._ending.begin()  # A relay that says nothing is not waited for.
         if self._runner is not None:
             await asyncio.wait([self._runner])
@@ -244,12 +251,11 @@ class Listener:
             self._intake.end()
 
     async def _stopped_within(self, seconds: float) -> bool:
-        try:
+        self._awake.clear()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+                await self._awake.wait()
+        return self._stopping.is_set()
 
     def _change(self, *, online: bool, error: RelayError | None) -> None:
         self.is_online = online

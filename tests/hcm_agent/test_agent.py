@@ -17,11 +17,11 @@ import pytest
 from hcm_agent import hybrid_connection, target
 from hcm_agent.agent import Agent
 from hcm_agent.hybrid_connection import Outside
+from hcm_agent.relay_facts import Metadata
 from hcm_agent.settings import AgentSettings, AgentSources, HybridConnectionSettings
-from hcm_agent.target_lookup import Metadata
 from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.program.lifetime import Lifetime
-from hybridge.protocol.errors import EndpointNotFound, InvalidSetting, Unreachable
+from hybridge.protocol.errors import EndpointNotFound, InvalidSetting, Stopping, Unreachable
 from hybridge.transport.stream import Stream
 from tests.support.agent_ends import (
     KEY,
@@ -31,6 +31,7 @@ from tests.support.agent_ends import (
     connection_string,
     tcp_pair,
 )
+from tests.support.until import until
 
 
 @dataclass
@@ -395,6 +396,49 @@ async def test_a_reload_with_a_mistake_changes_nothing(caplog: pytest.LogCapture
 
     (record,) = with_event(caplog, "reload_refused")
     assert record.__dict__["hint"] == "mend it"
+
+
+async def test_a_reload_lets_those_that_are_not_connected_try_at_once() -> None:
+    world = World(metadata=("db", 5432))
+    same = settings_for("up", "down")
+    async with running(world, same, load=lambda: same) as lifetime:
+        world.listeners["up"].go_online()
+        assert lifetime.on_reload is not None
+        lifetime.on_reload()
+
+        assert world.listeners["down"].retried.is_set()
+        assert not world.listeners["up"].retried.is_set()
+
+
+async def test_a_restart_opens_a_new_listener_and_its_connections_go_on() -> None:
+    world = World()
+    settings = settings_for("orders")
+    (entry,) = settings.hybrid_connections
+    lifetime = Lifetime()
+    agent = Agent(settings, load=unchanged, max_connections=9, outside=world.outside())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(agent.run(lifetime))
+        await world.opened["orders"].wait()
+        old = world.listeners["orders"]
+        await old.entered.wait()
+        pair = await open_connection(world, "orders", ScriptedSender())
+        world.opened["orders"].clear()
+
+        agent.restart(entry.key)
+
+        await world.opened["orders"].wait()
+        await old.stopped.wait()
+        assert world.listeners["orders"] is not old
+        assert agent.open_connections(entry.key) == 1
+        await pair[0].send(b"untouched")
+        assert await pair[1].receive() == b"untouched"
+        await end(*pair)
+        await old.closed.wait()
+        await until(lambda: agent.open_connections(entry.key) == 0)
+        lifetime.stop()
+
+    with pytest.raises(Stopping):
+        agent.restart(entry.key)
 
 
 async def test_the_ready_file_exists_while_all_are_connected(tmp_path: Path) -> None:

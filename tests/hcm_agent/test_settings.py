@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hcm_agent.allow_list import parse_allow_list
-from hcm_agent.settings import AgentSources, Target
+from hcm_agent.settings import AgentSources, Target, require_some
 from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.protocol.errors import InvalidSetting
 from tests.support.agent_ends import KEY, connection_string
@@ -204,9 +204,14 @@ def test_one_target_does_not_fit_several_connection_strings() -> None:
     assert "--config" in caught.value.hint
 
 
+def test_a_target_without_a_connection_string_is_an_error() -> None:
+    with pytest.raises(InvalidSetting, match="--target: is given without a connection string"):
+        AgentSources(targets=("db:5432",)).load()
+
+
 def test_without_a_hybrid_connection_the_error_says_how_to_give_one() -> None:
     with pytest.raises(InvalidSetting, match="none is configured") as caught:
-        AgentSources().load()
+        require_some(AgentSources().load())
 
     assert "HCM_CONNECTION_STRING" in caught.value.hint
 
@@ -222,7 +227,6 @@ def test_without_a_hybrid_connection_the_error_says_how_to_give_one() -> None:
         ),
         ({"HybridConnections": [{}]}, "ConnectionString: is missing", "ConnectionString"),
         ({"HybridConnections": {}}, "HybridConnections: must be a list", ""),
-        ({"HybridConnections": []}, "none is configured", "HCM_CONNECTION_STRING"),
         ([], "must be an object", ""),
         ("{", "hcm.json", ""),
         (

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from hcm_agent.relay_facts import Metadata
 from hcm_agent.settings import Target
-from hcm_agent.target_lookup import Metadata, TargetLookup, TargetUnknown
+from hcm_agent.target_lookup import TargetLookup, TargetUnknown
 from hybridge.protocol.errors import AuthorizationFailed, RelayError, Unreachable
 
 

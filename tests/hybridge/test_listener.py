@@ -233,6 +233,25 @@ async def test_it_comes_back_after_the_relay_was_restarted() -> None:
                 assert second.service.gateway.listeners.count("ns1/hc1") == 1
 
 
+async def test_asked_to_it_tries_at_once_however_long_it_would_wait(
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = iter([0.0, 3_600.0, 3_600.0])
+    monkeypatch.setattr("hybridge.listener.Backoff.next_delay", lambda *_: next(waits))
+    text = f"Endpoint=sb://localhost:{unused_tcp_port}/;SharedAccessKeyName=r;SharedAccessKey=k"
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        Listener(f"{text};EntityPath=hc1") as listener,
+    ):
+        changes = Changes(listener)
+        await changes.until(False)
+
+        listener.retry()
+
+        await changes.until(False)
+    assert isinstance(listener.last_error, Unreachable)
+
+
 async def test_a_token_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     renewals: asyncio.Queue[str] = asyncio.Queue()
     settings = RelaySettings(drain_seconds=0.0, token_grace_seconds=1.0)

@@ -144,6 +144,7 @@ class ScriptedListener:
         self.request_handler: RequestHandler | None = None
         self.entered = asyncio.Event()
         self.stopped = asyncio.Event()
+        self.retried = asyncio.Event()
         self.closed = asyncio.Event()
         self._senders: asyncio.Queue[ScriptedSender | Exception | None] = asyncio.Queue()
 
@@ -167,6 +168,9 @@ class ScriptedListener:
         self.last_error = error
         assert self.on_change is not None
         self.on_change()
+
+    def retry(self) -> None:
+        self.retried.set()
 
     async def stop_accepting(self) -> None:
         self.stopped.set()

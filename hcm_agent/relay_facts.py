@@ -1,0 +1,63 @@
+"""What the relay says of one hybrid connection: asked when somebody wants to know, kept a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+from hybridge.management import RuntimeInformation
+from hybridge.protocol.errors import EndpointNotFound, RelayError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Metadata(Protocol):
+    """The part of the runtime information that leads to the target."""
+
+    @property
+    def target(self) -> tuple[str, int] | None: ...
+
+
+class RelayFacts:
+    """Remembers the relay's last answer about one hybrid connection.
+
+    Args:
+        ask: Asks the relay.
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[Metadata]], *, clock: Callable[[], float]
+    ) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._asked_at: float | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self.information: RuntimeInformation | None = None
+        """None while the relay has not answered, or does not know it any more."""
+
+    async def read(self) -> Metadata:
+        """Ask the relay now.
+
+        Raises:
+            RelayError: It did not say.
+        """
+        self._asked_at = self._clock()
+        try:
+            found = await self._ask()
+        except EndpointNotFound:
+            self.information = None
+            raise
+        if isinstance(found, RuntimeInformation):
+            self.information = found
+        return found
+
+    async def refresh(self, *, max_age_seconds: float) -> None:
+        """Ask the relay if its last answer is older; it stays where there is no new one."""
+        async with self._one_at_a_time:
+            if self._asked_at is not None and self._clock() - self._asked_at < max_age_seconds:
+                return
+            with contextlib.suppress(RelayError):
+                await self.read()
