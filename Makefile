@@ -38,9 +38,10 @@ demo: $(DEMO_READY)
 # 0.1 s of each start, and the tests start some 150.
 export PYTHONDONTWRITEBYTECODE :=
 
-# -n logical: one worker per CPU, which takes over from a slower one what that has not begun.
-# Set WORKERS=0 for one process, to debug.
-WORKERS ?= logical
+# One worker more than there are CPUs, since half of a test's time is waiting for a peer; it takes
+# over from a slower one what that has not begun. Set WORKERS=0 for one process, to debug.
+CPUS := $(shell { nproc || getconf _NPROCESSORS_ONLN || echo 1; } 2>/dev/null)
+WORKERS ?= $(shell expr $(CPUS) + 1)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 test: $(DEV_READY)
 	$(PYTEST) $(ARGS)
