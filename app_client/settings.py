@@ -14,7 +14,7 @@ from hybridge.program.connection_strings import (
 )
 from hybridge.program.documents import load, validated
 from hybridge.program.host_port import format_host_port, parse_host_port
-from hybridge.program.proxy_setting import choose_proxy
+from hybridge.program.proxy_setting import check_proxy, choose_proxy
 from hybridge.program.timing_settings import DATAGRAM_IDLE_SECONDS, Document, TimingSettings
 from hybridge.protocol.azbridge import Mode, check_port_name
 from hybridge.protocol.connection_string import ConnectionString
@@ -126,11 +126,13 @@ class ClientSources:
                 for index, entry in enumerate(document.hybrid_connections)
             ]
         _check_each(forwards)
+        proxy = choose_proxy(self.proxy, document.proxy, key=f"{self.config}: Proxy")
+        check_proxy(proxy, (each.connection_string for each in forwards), self.connect_to)
         return ClientSettings(
             forwards=tuple(forwards),
             ca=self.ca,
             connect_to=self.connect_to,
-            proxy=choose_proxy(self.proxy, document.proxy, key=f"{self.config}: Proxy"),
+            proxy=proxy,
             timing=document.settings.timing,
             drain_seconds=document.settings.drain_seconds,
             datagram_idle_seconds=document.settings.datagram_idle_seconds,

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -156,8 +157,7 @@ def _check_resource(resource: str, given: ConnectionString) -> None:
 
 @token.command(
     epilog="""\b
-Examples:
-  hybridge token inspect --connection-string "$ORDERS_SEND" --file token.txt
+Example:
   hybridge token inspect --relay localhost:8443 --ca ca.pem --file token.txt"""
 )
 @_connection_string_options
@@ -179,6 +179,10 @@ Examples:
     "--connect-to", type=TARGET, metavar="HOST:PORT", envvar="HYBRIDGE_CONNECT_TO",
     help="Dial this, not the relay's host.",
 )  # fmt: skip
+@click.option(
+    "--proxy", metavar="URL|@FILE", envvar="HYBRIDGE_PROXY",
+    help="HTTP or SOCKS5; none for none.  [HTTPS_PROXY]",
+)  # fmt: skip
 @click.option("--file", "file", type=FILE, metavar="FILE", help="File that holds the token.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("text", metavar="[TOKEN|-]", required=False)
@@ -193,6 +197,7 @@ def inspect(
     right: str | None,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
+    proxy: str | None,
     file: Path | None,
     as_json: bool,
     text: str | None,
@@ -211,7 +216,7 @@ def inspect(
     inspection = token_inspection.inspect(
         _token_text(context, text, file, given), now=now, connection_string=given
     )
-    asked = None if relay is None else _ask(relay, inspection, given, ca, connect_to)
+    asked = None if relay is None else _ask(relay, inspection, given, _Way(ca, connect_to, proxy))
     report = Report(
         inspection=inspection,
         connection_string=given,
@@ -256,19 +261,29 @@ def _decoded(data: bytes) -> str:
 # --- Asking a relay -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the relay is reached."""
+
+    ca: Path | None
+    connect_to: tuple[str, int] | None
+    proxy: str | None = field(repr=False)
+
+
 def _ask(
     relay: str,
     inspection: Inspection,
     given: ConnectionString | None,
-    ca: Path | None,
-    connect_to: tuple[str, int] | None,
+    way: _Way,
 ) -> Asked | None:
     import asyncio
 
     from devstack.token_report import Asked
+    from hybridge.program.proxy_setting import choose_proxy, given_proxy
     from hybridge.token_check import ask_relay
 
-    check_ca(ca)
+    check_ca(way.ca)
+    proxy = choose_proxy(given_proxy(way.proxy), None, key="Proxy")
     host, port, path = _parse_relay(relay)
     if not path and given is not None:
         path = given.path or ""
@@ -287,8 +302,9 @@ def _ask(
                 host=host,
                 port=port,
                 path=path,
-                ca=ca,
-                connect_to=connect_to,
+                ca=way.ca,
+                connect_to=way.connect_to,
+                proxy=proxy,
             )
         )
     except InvalidSetting:

@@ -19,7 +19,7 @@ from hybridge.program.connection_strings import (
 )
 from hybridge.program.documents import load, validated
 from hybridge.program.host_port import format_host_port, parse_host_port
-from hybridge.program.proxy_setting import choose_proxy
+from hybridge.program.proxy_setting import check_proxy, choose_proxy
 from hybridge.program.timing_settings import (
     DATAGRAM_IDLE_SECONDS,
     Document,
@@ -205,6 +205,7 @@ class AgentSources:
                 for source, entry in self._entries(document)
             ]
         _check_each(found)
+        check_proxy(proxy, (each.connection_string for each in found), self.connect_to)
         given = self._given_destination()
         if given is not NOT_SAID:
             if not found:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybridge.program.connection_strings import warn_if_others_can_read
+from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.protocol.proxies import Proxy, ProxyChoice, parse_proxy
 from hybridge.protocol.secret import Secret
+from hybridge.transport.proxy_route import ProxyRoute
 
 FILE_SIGN = "@"
 """Stands in front of the name of a file that holds a proxy's address, and with it a password."""
@@ -37,6 +40,20 @@ def choose_proxy(given: Secret | None, configured: str | None, *, key: str) -> P
 def given_proxy(text: str | None) -> Secret | None:
     """Hide what the command line or the environment says until it is read."""
     return Secret(text) if text else None
+
+
+def check_proxy(
+    choice: ProxyChoice, relays: Iterable[ConnectionString], connect_to: tuple[str, int] | None
+) -> None:
+    """Check that the proxy of each relay can be used, also where the environment names it.
+
+    Raises:
+        InvalidSetting: ``HTTPS_PROXY`` or ``ALL_PROXY`` is needed, and is no address of a proxy.
+    """
+    route = ProxyRoute(choice)
+    for relay in relays:
+        meant = (relay.host, relay.port)
+        route.proxy_for(meant, connect_to or meant)
 
 
 def _choose(text: str, *, setting: str) -> ProxyChoice:

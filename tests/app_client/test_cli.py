@@ -24,6 +24,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "AZBRIDGE",
         "PORT_NAME",
         "CA",
+        "PROXY",
     ):
         monkeypatch.delenv(f"APP_CLIENT_{name}", raising=False)
 
@@ -60,6 +61,18 @@ def app_client(*args: str) -> int:
             "--port-name: the port name has 256 bytes, and at most 255 can be sent",
         ),
         (("forward", "--connection-string", ORDERS, "--ca", "/nowhere/ca.pem"), "--ca: "),
+        (
+            ("forward", "--connection-string", ORDERS, "--proxy", "ftp://a:s3cr3t@p"),
+            "--proxy: ftp: no such kind of proxy",
+        ),
+        (
+            ("forward", "--connection-string", ORDERS, "--proxy", "https://p:3128"),
+            "--proxy: names a proxy that is spoken to over TLS",
+        ),
+        (
+            ("forward", "--connection-string", ORDERS, "--proxy", "@/nowhere/p"),
+            "/nowhere/p cannot be",
+        ),
         (("run", "--config", "/nowhere/c.json"), "/nowhere/c.json: no such file"),
         (("run", "--listen", "127.0.0.1:1"), "No such option"),
     ],

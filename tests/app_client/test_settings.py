@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from app_client.settings import ClientSources
 from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.protocol.azbridge import Mode
 from hybridge.protocol.errors import InvalidSetting
+from hybridge.protocol.secret import Secret
 from tests.support.agent_ends import KEY, connection_string
 
 ORDERS = connection_string("orders")
@@ -187,3 +189,37 @@ def test_a_file_with_keys_that_others_can_read_gets_a_warning(
 
     assert "other users can read it" in caplog.text
     assert KEY not in caplog.text
+
+
+def test_a_proxy_comes_from_the_file_and_the_flag_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://a:s3cr3t@proxy.corp")
+    entry = {"ConnectionString": ORDERS, "Listen": "127.0.0.1:0"}
+    sources = from_file(
+        tmp_path / "client.json", {"HybridConnections": [entry], "Proxy": "http://a:s3cr3t@p:3128"}
+    )
+
+    found = sources.load()
+    assert str(found.proxy) == "http://***@p:3128"
+    assert "s3cr3t" not in f"{found!r} {sources!r}"
+    flag = replace(sources, proxy=Secret("none")).load()
+    assert flag.proxy == "none"
+
+    # Nobody said anything: the environment's is used, and is none.
+    nothing = from_file(tmp_path / "client.json", {"HybridConnections": [entry]})
+    with pytest.raises(InvalidSetting, match="HTTPS_PROXY: ftp: no such kind") as caught:
+        nothing.load()
+    assert "s3cr3t" not in f"{caught.value} {caught.value.hint}"
+    assert replace(nothing, connect_to=("127.0.0.1", 8443)).load().proxy is None
+
+
+def test_a_proxy_in_the_file_that_cannot_be_used_names_its_key(tmp_path: Path) -> None:
+    entry = {"ConnectionString": ORDERS, "Listen": "127.0.0.1:0"}
+    sources = from_file(
+        tmp_path / "client.json", {"HybridConnections": [entry], "Proxy": "https://a:s3cr3t@p"}
+    )
+
+    with pytest.raises(InvalidSetting, match=r"client\.json: Proxy: names a proxy") as caught:
+        sources.load()
+    assert "s3cr3t" not in f"{caught.value} {caught.value.hint}"

@@ -23,6 +23,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "TARGET",
         "AZBRIDGE",
         "CA",
+        "PROXY",
     ):
         monkeypatch.delenv(f"HCM_{name}", raising=False)
 
@@ -61,6 +62,15 @@ def hcm(*args: str) -> int:
         ),
         (("--connection-string", ORDERS, "--ca", "/nowhere/ca.pem"), "--ca: /nowhere/ca.pem"),
         (("--connection-string", ORDERS, "--connect-to", "host"), "--connect-to: "),
+        (
+            ("--connection-string", ORDERS, "--proxy", "ftp://a:s3cr3t@p"),
+            "--proxy: ftp: no such kind of proxy",
+        ),
+        (
+            ("--connection-string", ORDERS, "--proxy", "https://p:3128"),
+            "--proxy: names a proxy that is spoken to over TLS",
+        ),
+        (("--connection-string", ORDERS, "--proxy", "@/nowhere/p"), "/nowhere/p cannot be"),
         (("--connection-string-file", "/nowhere/f"), "/nowhere/f: cannot be read"),
         (("--config", "/nowhere/hcm.json"), "/nowhere/hcm.json: no such file"),
         (("--log-format", "xml"), "'xml' is not one of"),
