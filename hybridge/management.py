@@ -70,8 +70,8 @@ async def runtime_information(
 ) -> RuntimeInformation:
     """Ask for a hybrid connection's runtime information.
 
-    Azure asks for Manage here; Hybridge takes any valid key. ``ca``, ``connect_to``, ``proxy`` and
-    ``timing`` are as for `hybridge.Listener`.
+    ``connection_string`` is that of a rule with Manage; Hybridge takes any valid key. ``ca``,
+    ``connect_to``, ``proxy`` and ``timing`` are as for `hybridge.Listener`.
 
     Raises:
         AuthorizationFailed: 401, with the relay's reason.
