@@ -23,8 +23,8 @@ from hybridge.protocol.errors import (
     RelayError,
 )
 from hybridge.protocol.messages import RemoteEndpoint
+from hybridge.transport.http_head import HeadReader
 from hybridge.transport.stream import Wire
-from hybridge.transport.websocket import HeadReader
 from relay.admission import NOT_FOUND, STOPPING, Admission
 from relay.control_channel import ControlChannel
 from relay.core import tracking

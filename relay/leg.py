@@ -12,7 +12,8 @@ import logging
 from collections.abc import Sequence
 
 from hybridge.protocol.errors import ProtocolViolation, RelayError
-from hybridge.protocol.frames import Close, Forwarder, Opcode, close_payload, control_frame
+from hybridge.protocol.forwarder import Forwarder
+from hybridge.protocol.frames import Close, Opcode, close_payload, control_frame
 from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.transport.stream import Wire, replay
 from relay.settings import RelaySettings

@@ -9,12 +9,7 @@ from typing import Protocol
 from hybridge.protocol import messages
 from hybridge.protocol.close_codes import CloseCode
 from hybridge.protocol.errors import MalformedMessage, ProtocolViolation, RelayError
-from hybridge.protocol.frames import (
-    Opcode,
-    close_payload,
-    control_frame,
-    header,
-)
+from hybridge.protocol.frames import Opcode, close_payload, control_frame, header
 from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.protocol.message_parts import Part, PartReader
 from hybridge.transport.stream import Wire, replay

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hybridge.protocol.frames import FrameParser, Opcode, turn_key
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # pragma: no cover - a platform without the compiled wheel
-    from websockets.utils import apply_mask
+from hybridge.protocol.frame_parser import FrameParser
+from hybridge.protocol.frames import Opcode
+from hybridge.protocol.mask import apply_mask, turn_key
 
 
 class Part(NamedTuple):

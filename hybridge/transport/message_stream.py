@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hybridge.protocol.errors import ConnectionLost, MalformedMessage, RelayError
-from hybridge.protocol.frames import MessageReader, Opcode, header, mask_frame
+from hybridge.protocol.frames import Opcode, header, mask_frame
 from hybridge.protocol.messages import MAX_RENDEZVOUS_REQUEST_BYTES
+from hybridge.protocol.payload_reader import MessageReader
+from hybridge.transport.handshake import shake_hands
 from hybridge.transport.stream import HEADROOM_BYTES, MAX_INBOX_BYTES, Receiver, Wire
 from hybridge.transport.timing import Timing
-from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES, WebSocketStream, shake_hands
+from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES, WebSocketStream
 
 MAX_INBOX_PIECES = 4_096
 """Most pieces, joined where they may be, that wait to be read: empty messages have no bytes to
@@ -45,7 +47,7 @@ async def open_message_stream(wire: Wire, url: str, *, timing: Timing) -> Messag
     """Do the dialling side's handshake on an open stream. A deadline is the caller's.
 
     Raises:
-        HandshakeRefused: See `hybridge.transport.websocket.shake_hands`.
+        HandshakeRefused: See `hybridge.transport.handshake.shake_hands`.
         Unreachable: See there.
     """
     rest, _ = await shake_hands(wire, url)

@@ -1,40 +1,23 @@
-"""WebSocket on our own streams: the dialling handshake, and a WebSocket as a byte stream.
+"""A WebSocket as a byte stream with half-close.
 
-The handshake is the `websockets` library's, the frames are ours: a Close ends one direction only,
-and no library API lets the other go on. `send_eof` sends Close 1000; the peer's Close is the end of
-its bytes; TCP lost without a Close is a broken connection. Sections 5 and 6 of the specification.
+The frames are ours, not a library's: a Close ends one direction only, and no library API lets the
+other go on. `send_eof` sends Close 1000; the peer's Close is the end of its bytes; TCP lost without
+a Close is a broken connection. Section 6 of the specification.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Iterable, Sequence
 
-from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
-
 from hybridge.protocol.close_codes import is_clean
-from hybridge.protocol.errors import (
-    ConnectionLost,
-    HandshakeRefused,
-    ProtocolViolation,
-    RelayError,
-    Unreachable,
-)
-from hybridge.protocol.frames import (
-    Close,
-    Opcode,
-    PayloadReader,
-    close_payload,
-    control_frame,
-    mask_frame,
-)
+from hybridge.protocol.errors import ConnectionLost, ProtocolViolation, RelayError
+from hybridge.protocol.frames import Close, Opcode, close_payload, control_frame, mask_frame
 from hybridge.protocol.liveness import Liveness, Verdict
+from hybridge.protocol.payload_reader import PayloadReader
 from hybridge.protocol.redaction import one_line
+from hybridge.transport.handshake import shake_hands
 from hybridge.transport.stream import Receiver, Stream, Wire, replay
 from hybridge.transport.timing import Timing
 
@@ -45,85 +28,8 @@ MAX_WHOLE_WRITE_BYTES = 65_529
 """Longest write that leaves as one message: the longest UDP datagram there is, over IPv6, and the
 two bytes of its length (section 10.3) must not be divided."""
 
-MAX_RESPONSE_HEAD_BYTES = 32_768
-"""Longest head of a handshake response."""
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([^\r\n]*))?\r\n")
-
 SHUTDOWN_REASON = "Shutdown"
 """Reason of our Close, as Microsoft's .NET library gives it."""
-
-
-class HeadReader:
-    """Collects bytes up to the blank line that ends an HTTP head; then stops reading.
-
-    What came after the head is kept in `rest`.
-
-    Args:
-        stream: Where the head comes from.
-        max_bytes: Longest head.
-        early: What was read of it before.
-    """
-
-    def __init__(self, stream: Wire, *, max_bytes: int, early: bytes = b"") -> None:
-        self._stream = stream
-        self._early = early
-        self._max_bytes = max_bytes
-        self._bytes = bytearray()
-        self._done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self.rest = b""
-
-    async def read(self) -> bytes | None:
-        """Give the head, blank line included; None where the peer left or sent too much.
-
-        `is_too_long` tells the two apart. A deadline is the caller's.
-        """
-        self._stream.attach(self)
-        replay(self, self._early)
-        if not self._done.done():
-            self._stream.resume()
-        return await self._done
-
-    def give_up(self) -> None:
-        """Wait for nothing more: `read` gives None."""
-        self._stream.pause()
-        self._finish(None)
-
-    @property
-    def is_too_long(self) -> bool:
-        """Whether the limit was passed before a blank line came."""
-        return len(self._bytes) > self._max_bytes
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the peer sent nothing at all."""
-        return not self._bytes
-
-    def data(self, buffer: memoryview, start: int, end: int) -> None:
-        searched = max(0, len(self._bytes) - 3)
-        self._bytes += buffer[start:end]
-        found = self._bytes.find(b"\r\n\r\n", searched)
-        size = found + 4
-        if found >= 0 and size <= self._max_bytes:
-            self._stream.pause()
-            self.rest = bytes(self._bytes[size:])
-            self._finish(bytes(self._bytes[:size]))
-        elif len(self._bytes) > self._max_bytes:
-            self._stream.pause()
-            self._finish(None)
-
-    def ended(self) -> None:
-        self._finish(None)
-
-    def broken(self, error: RelayError) -> None:
-        self._finish(None)
-
-    def drained(self) -> None:
-        pass
-
-    def _finish(self, head: bytes | None) -> None:
-        if not self._done.done():
-            self._done.set_result(head)
 
 
 async def open_websocket(
@@ -137,86 +43,11 @@ async def open_websocket(
     """Do the dialling side's handshake on an open stream. A deadline is the caller's.
 
     Raises:
-        HandshakeRefused: See `shake_hands`.
-        Unreachable: See `shake_hands`.
+        HandshakeRefused: See `hybridge.transport.handshake.shake_hands`.
+        Unreachable: See `hybridge.transport.handshake.shake_hands`.
     """
     rest, subprotocol = await shake_hands(wire, url, headers=headers, subprotocols=subprotocols)
     return WebSocketStream(wire, rest=rest, subprotocol=subprotocol, timing=timing or Timing())
-
-
-async def shake_hands(
-    wire: Wire,
-    url: str,
-    *,
-    headers: Iterable[tuple[str, str]] = (),
-    subprotocols: Sequence[str] = (),
-) -> tuple[bytes, str | None]:
-    """Do the dialling side's handshake, whatever speaks on the WebSocket afterwards.
-
-    Returns:
-        What came behind the handshake's answer already, and the sub-protocol that was agreed on.
-
-    Raises:
-        HandshakeRefused: The relay answered another status than 101; it carries status and reason.
-        Unreachable: What came was no HTTP, or the connection ended.
-    """
-    offered = [Subprotocol(name) for name in subprotocols] or None
-    protocol = ClientProtocol(parse_uri(url), subprotocols=offered)
-    request = protocol.connect()
-    for name, value in headers:
-        request.headers[name] = value
-    protocol.send_request(request)
-    for chunk in protocol.data_to_send():
-        wire.send_now(chunk)
-    reader = HeadReader(wire, max_bytes=MAX_RESPONSE_HEAD_BYTES)
-    head = await reader.read()
-    if head is None:
-        wire.abort()
-        raise Unreachable(
-            "the relay closed the connection during the WebSocket handshake",
-            hint="check that this address is a relay's, and what its log says",
-        )
-    refusal = _refusal(head)
-    if refusal is not None:
-        wire.abort()
-        raise refusal
-    protocol.receive_data(head)
-    _check(wire, protocol)
-    return reader.rest, protocol.subprotocol
-
-
-def _refusal(head: bytes) -> HandshakeRefused | None:
-    """Read a status other than 101; None where it is that, or no HTTP.
-
-    Not by the library: it knows no status above 599, and a listener may reject with 999 (section
-    5.3). A body says nothing that the reason does not, so it is not waited for.
-    """
-    found = _STATUS_LINE.match(head)
-    if found is None or found[1] == b"101":
-        return None
-    return HandshakeRefused(int(found[1]), _text(found[2] or b""))
-
-
-def _check(wire: Wire, protocol: ClientProtocol) -> None:
-    if protocol.handshake_exc is not None:
-        wire.abort()
-        if isinstance(protocol.handshake_exc, InvalidHandshake):
-            problem = one_line(str(protocol.handshake_exc))
-        else:
-            problem = "what came is no HTTP response"
-        raise Unreachable(
-            f"the WebSocket handshake failed: {problem}",
-            hint="check that this address is a relay's, and that no proxy is in the way",
-        ) from protocol.handshake_exc
-
-
-def _text(phrase: bytes) -> str:
-    """Read a reason phrase as UTF-8 where it is that, else as Latin-1; nothing that steers."""
-    try:
-        text = phrase.decode()
-    except UnicodeError:
-        text = phrase.decode("latin-1")
-    return "".join(each if each.isprintable() else " " for each in text).strip()
 
 
 class WebSocketStream(Stream):

@@ -8,22 +8,20 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol
 
 from hybridge.protocol.errors import ProtocolViolation
+from hybridge.protocol.forwarder import MAX_FORWARDED_FRAME_BYTES, Forwarder
+from hybridge.protocol.frame_parser import MAX_PENDING_PINGS
 from hybridge.protocol.frames import (
     MAX_CONTROL_PAYLOAD_BYTES,
-    MAX_FORWARDED_FRAME_BYTES,
     MAX_HEADER_BYTES,
-    MAX_PENDING_PINGS,
     Close,
-    Forwarder,
-    MessageReader,
     Opcode,
-    PayloadReader,
     close_payload,
     control_frame,
     header,
     mask_frame,
     parse_close,
 )
+from hybridge.protocol.payload_reader import MessageReader, PayloadReader
 from tests.support.raw import frame
 
 Message = tuple[Opcode, tuple[bytes, ...]]

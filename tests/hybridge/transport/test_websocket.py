@@ -12,16 +12,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused, Unreachable
+from hybridge.transport.handshake import MAX_RESPONSE_HEAD_BYTES
+from hybridge.transport.http_head import HeadReader
 from hybridge.transport.stream import Wire
 from hybridge.transport.tcp import dial_tcp
 from hybridge.transport.timing import Timing
-from hybridge.transport.websocket import (
-    FRAME_PAYLOAD_BYTES,
-    MAX_RESPONSE_HEAD_BYTES,
-    HeadReader,
-    WebSocketStream,
-    open_websocket,
-)
+from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES, WebSocketStream, open_websocket
 from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, RawPeer, frame
 
 URL = "wss://ns1.servicebus.windows.net/$hc/hc1?sb-hc-action=connect"
