@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from app_client.client import Client
-from app_client.local_port import LocalPort
-from app_client.settings import UDP_SCHEME, ClientSources
+from app_client.hosts import HostsKeeper
+from app_client.hosts_cli import hosts, the_hosts_file
+from app_client.hosts_file import HostsFile
+from app_client.local_port import (
+    LocalAddress,
+    LocalPort,
+    local_address_fields,
+    show_local_address,
+)
+from app_client.settings import DEFAULT_LISTEN_HOST, ClientSources
 from hybridge.program import lifetime, logs
 from hybridge.program.command_line import announce, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
-from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
+    FILE,
     check_ca,
     config_option,
     connection_string_options,
@@ -32,8 +39,6 @@ DESCRIPTORS_PER_CONNECTION = 3
 """The application, the relay, and the reset watch while the relay is dialled."""
 
 LogFormat = Literal["text", "json"]
-
-logger = logging.getLogger(__name__)
 
 
 @click.group(
@@ -94,6 +99,7 @@ def forward(
     given = given_connection_strings(context)
     sources = ClientSources(
         connection_strings=given,
+        default_host=DEFAULT_LISTEN_HOST,
         listen=listen,
         azbridge=azbridge,
         port_name=port_name,
@@ -113,6 +119,20 @@ Example:
 )
 @config_option("APP_CLIENT")
 @connection_string_options("APP_CLIENT", claim="Send")
+@click.option(
+    "--hosts",
+    "keeps_hosts",
+    is_flag=True,
+    envvar="APP_CLIENT_HOSTS",
+    help="Keep the targets' names in the hosts file.",
+)
+@click.option(
+    "--hosts-file",
+    type=FILE,
+    metavar="FILE",
+    envvar="APP_CLIENT_HOSTS_FILE",
+    help="Another one than the system's.",
+)
 @relay_options("APP_CLIENT")
 @click.pass_context
 def run(
@@ -120,6 +140,8 @@ def run(
     /,
     *,
     config: Path | None,
+    keeps_hosts: bool,
+    hosts_file: Path | None,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     proxy: str | None,
@@ -128,7 +150,7 @@ def run(
     verbose: bool,
     **_: object,
 ) -> int:
-    """Open a local port for each of several hybrid connections.
+    """Open a local port for each hybrid connection, at an address of its own.
 
     Connection strings given here take the place of the file's.
     """
@@ -140,35 +162,40 @@ def run(
         connect_to=connect_to,
         proxy=given_proxy(proxy),
     )
-    return _serve(sources, ready_file=ready_file, log_format=log_format)
+    file = None
+    if keeps_hosts or hosts_file is not None:
+        file = the_hosts_file(hosts_file, config)
+    return _serve(sources, ready_file=ready_file, log_format=log_format, file=file)
 
 
-def _serve(sources: ClientSources, *, ready_file: Path | None, log_format: LogFormat) -> int:
+def _serve(
+    sources: ClientSources,
+    *,
+    ready_file: Path | None,
+    log_format: LogFormat,
+    file: HostsFile | None = None,
+) -> int:
     settings = sources.load()
     check_ca(settings.ca)
     max_connections = raise_descriptor_limit(descriptors_per_connection=DESCRIPTORS_PER_CONNECTION)
-    logger.info(
-        "room for %d connections",
-        max_connections,
-        extra={"event": "limits", "max_connections": max_connections},
-    )
 
-    def tell(local: LocalPort, address: tuple[str, int]) -> None:
-        host, port = address
-        scheme = UDP_SCHEME if local.protocol == "udp" else ""
+    def tell(local: LocalPort, address: LocalAddress) -> None:
         announce(
             log_format,
-            f"{local.name}: listening on {scheme}{format_host_port(host, port)}",
+            f"{local.name}: listening on {show_local_address(local.protocol, address)}",
             event="listening",
             hybrid_connection=local.name,
-            protocol=local.protocol,
-            host=host,
-            port=port,
+            **local_address_fields(local.protocol, address),
         )
 
     async def serve(life: lifetime.Lifetime) -> None:
         client = Client(
-            settings, max_connections=max_connections, announce=tell, ready_file=ready_file
+            settings,
+            max_connections=max_connections,
+            announce=tell,
+            load=sources.load,
+            ready_file=ready_file,
+            hosts=HostsKeeper(file) if file is not None else None,
         )
         await client.run(life)
 
@@ -176,6 +203,9 @@ def _serve(sources: ClientSources, *, ready_file: Path | None, log_format: LogFo
 
 
 cli.add_command(completion)
+
+
+cli.add_command(hosts)
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app_client.azbridge import ask_for_port
-from app_client.port_lookup import Metadata, find_port
+from app_client.local_port import LocalAddress
 from app_client.reset_watch import ResetWatch
-from app_client.settings import DEFAULT_LISTEN_HOST, ClientSettings, Forward
+from app_client.settings import ClientSettings, Forward
+from app_client.target_lookup import Metadata
 from hybridge.management import runtime_information
 from hybridge.program.advice import advice
 from hybridge.program.carrying import carry
@@ -21,12 +22,13 @@ from hybridge.protocol.azbridge import Mode, default_port_name
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import RelayError, Stopping, Unreachable
 from hybridge.sender import Sender
-from hybridge.transport.accept import accept_connections
+from hybridge.transport.accept import accept_connections, give_back
 from hybridge.transport.ending import Ending
-from hybridge.transport.listening import open_sockets
+from hybridge.transport.listening import bound_address, open_sockets
 from hybridge.transport.sockets import peer_address
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import open_tcp
+from hybridge.transport.unix_listening import UnixAddress, UnixListening
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +83,6 @@ class Forwarder:
         outside: The relay.
     """
 
-    protocol: Literal["tcp", "udp"] = "tcp"
-
     def __init__(
         self,
         forward: Forward,
@@ -92,17 +92,18 @@ class Forwarder:
         outside: Outside,
     ) -> None:
         self._forward = forward
-        self._settings = settings
         self._max_connections = max_connections
         self._outside = outside
-        self._sender = outside.open_sender(forward, settings)
+        self.settings = settings
         self._sockets: list[socket.socket] = []
+        self._unix: UnixListening | None = None
         self._labels: dict[str, object] = {
             "hybrid_connection": forward.name,
             "namespace": forward.namespace,
         }
-        self.address: tuple[str, int] | None = None
-        """Local host and port, once it listens."""
+        self.protocol: Literal["tcp", "udp", "unix"] = "tcp"
+        self.address: LocalAddress | None = None
+        """Local host and port, or the path of a Unix socket and 0, once it listens."""
         self.open_connections = 0
         self.connections: dict[str, tuple[str, int]] = {}
         """By its id, where each open connection comes from."""
@@ -113,26 +114,35 @@ class Forwarder:
         """Name of the hybrid connection."""
         return self._forward.name
 
-    async def open(self) -> tuple[str, int]:
-        """Listen on the local port; ask the relay which, if it was not said.
+    @property
+    def settings(self) -> ClientSettings:
+        """What all ports of the process have in common; may be replaced for later connections."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._sender = self._outside.open_sender(self._forward, settings)
+
+    def open(self, listen: LocalAddress | UnixAddress) -> LocalAddress:
+        """Listen there.
 
         Returns:
-            The local host and port.
+            The local host and port, or the path of a Unix socket and 0.
 
         Raises:
-            InvalidSetting: The address cannot be used, or the port is taken.
-            RelayError: The relay was asked for the port and said no; see `find_port`.
+            AddressUnusable: It is in use, or cannot be used.
+            InvalidSetting: The host has no address.
         """
-        listen = self._forward.listen
-        if listen is None:
-            port = await find_port(
-                lambda: self._outside.read_metadata(self._forward, self._settings),
-                labels=self._labels,
-            )
-            listen = (DEFAULT_LISTEN_HOST, port)
-        self._sockets = open_sockets(*listen, flag="--listen")
-        host, port = self._sockets[0].getsockname()[:2]
-        self.address = (host, port)
+        flag = self._forward.listen_setting
+        if isinstance(listen, UnixAddress):
+            self._unix = UnixListening(listen, flag=flag)
+            self._sockets = [self._unix.socket]
+            self.protocol = "unix"
+            self.address = (str(listen.path), 0)
+        else:
+            self._sockets = open_sockets(*listen, flag=flag)
+            self.address = bound_address(self._sockets[0])
         return self.address
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -145,6 +155,12 @@ class Forwarder:
             stopping=stopping,
         )
 
+    def stop_listening(self) -> None:
+        """Take nothing new, so that the port is free for others at once."""
+        give_back(self._sockets)
+        if self._unix is not None:
+            self._unix.remove()
+
     def stop_dialling(self) -> None:
         """Give up what the relay has not joined: only what carries bytes goes on."""
         self._ending.begin()
@@ -153,6 +169,8 @@ class Forwarder:
         """Give the port back. Running connections go on."""
         for sock in self._sockets:
             sock.close()
+        if self._unix is not None:
+            self._unix.remove()
 
     # --- one connection -----------------------------------------------------------------------
 

@@ -4,6 +4,9 @@ Until the relay has answered, nothing may be read from the application's socket:
 its half-close, belong to the connection that is being made. So reading cannot tell a reset. An
 epoll that is asked for no event still reports errors and hang-ups, and an event loop can watch it.
 
+A Unix socket is left alone: there a hang-up is also how an application ends in order that sends its
+last words and does not wait for an answer.
+
 Only Linux has epoll; elsewhere, and on an event loop that cannot watch it, a reset is noticed when
 the relay has answered.
 """
@@ -31,7 +34,8 @@ class ResetWatch:
         self._epoll: select.epoll | None = None
 
     def __enter__(self) -> Self:
-        if sys.platform == "linux" and has_readiness(asyncio.get_running_loop()):
+        is_tcp = self._sock.family in (socket.AF_INET, socket.AF_INET6)
+        if sys.platform == "linux" and is_tcp and has_readiness(asyncio.get_running_loop()):
             self._epoll = select.epoll()
             self._epoll.register(self._sock.fileno(), select.EPOLLERR | select.EPOLLHUP)
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._heard)

@@ -22,12 +22,13 @@ from hybridge.protocol.errors import InvalidSetting
 from hybridge.protocol.proxies import ProxyChoice
 from hybridge.protocol.secret import Secret
 from hybridge.transport.timing import Timing
+from hybridge.transport.unix_listening import UNIX_SCHEME, UnixAddress, parse_unix_address
 
 UDP_SCHEME = "udp://"
 """Stands in front of a local address that takes datagrams."""
 
 DEFAULT_LISTEN_HOST = "127.0.0.1"
-"""Where a port is opened that nobody placed: for programs of this machine only."""
+"""Where ``forward`` opens a port that nobody placed: for programs of this machine only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +38,17 @@ class Forward:
     connection_string: ConnectionString
     """From a rule with Send; names the hybrid connection."""
 
-    listen: tuple[str, int] | None = None
-    """Local address; port 0 takes a free one. None: loopback, and the port in the metadata."""
+    listen: tuple[str, int] | UnixAddress | None = None
+    """Local address; port 0 takes a free one. None: loopback, and the target's own port."""
+
+    default_host: str | None = None
+    """Loopback address for a port that nobody placed. None: one that `Placement` gives."""
+
+    target: tuple[str, int] | None = None
+    """Host and port behind the agent. None: the relay's metadata says."""
+
+    listen_setting: str = field(default="--listen", compare=False)
+    """The flag or key that moves the local address, for errors."""
 
     mode: Mode = Mode.STREAM
     """What the local port takes: TCP connections, or UDP datagrams with azbridge's preamble."""
@@ -94,6 +104,9 @@ class ClientSources:
     connection_strings: GivenConnectionStrings = field(default_factory=GivenConnectionStrings)
     """Given on the command line or in the environment; they take the place of the file's."""
 
+    default_host: str | None = None
+    """Loopback address for a port that nobody placed; None: each has one of its own."""
+
     listen: str | None = None
     azbridge: bool = False
     port_name: str | None = None
@@ -117,6 +130,7 @@ class ClientSources:
                     is_azbridge=self.azbridge,
                     port_name=self.port_name,
                     names=("--listen", "--azbridge", "--port-name"),
+                    default_host=self.default_host,
                 )
                 for given in self.connection_strings.parse()
             ]
@@ -151,17 +165,22 @@ class _Entry(Document):
     """One member of ``HybridConnections``."""
 
     connection_string: str = Field(repr=False)
+    endpoint: str | None = None
     listen: str | None = None
     az_bridge: bool = False
     port_name: str | None = None
 
     def forward(self, source: str) -> Forward:
+        target = None
+        if self.endpoint is not None:
+            target = parse_host_port(self.endpoint, setting=f"{source}.Endpoint", lowest_port=1)
         return _forward(
             parse_for_one(self.connection_string, source=f"{source}.ConnectionString"),
             self.listen,
             is_azbridge=self.az_bridge,
             port_name=self.port_name,
             names=(f"{source}.Listen", f"{source}.AzBridge", f"{source}.PortName"),
+            target=target,
         )
 
 
@@ -172,12 +191,16 @@ def _forward(
     is_azbridge: bool,
     port_name: str | None,
     names: tuple[str, str, str],
+    default_host: str | None = None,
+    target: tuple[str, int] | None = None,
 ) -> Forward:
     """Check what belongs together; ``names`` are the flags or keys of the last three."""
     listen_name, azbridge_name, port_name_name = names
     mode = Mode.STREAM
-    address = None
-    if listen is not None:
+    address: tuple[str, int] | UnixAddress | None = None
+    if listen is not None and listen.strip().startswith(UNIX_SCHEME):
+        address = parse_unix_address(listen, setting=listen_name)
+    elif listen is not None:
         text = listen.strip().removeprefix(UDP_SCHEME)
         if text != listen.strip():
             mode = Mode.DATAGRAM
@@ -195,9 +218,18 @@ def _forward(
             raise InvalidSetting(
                 port_name_name, "only azbridge has port names", hint=f"add {azbridge_name}"
             )
+    elif isinstance(address, UnixAddress) and port_name is None:
+        raise InvalidSetting(
+            listen_name,
+            "a Unix socket has no port to ask azbridge for",
+            hint=f"say which: {port_name_name}",
+        )
     return Forward(
         connection_string=connection_string,
         listen=address,
+        default_host=default_host,
+        target=target,
+        listen_setting=listen_name,
         mode=mode,
         is_azbridge=is_azbridge,
         port_name=port_name,
@@ -219,22 +251,36 @@ def _check_each(forwards: list[Forward]) -> None:
             "none is configured",
             hint="give a connection string, with APP_CLIENT_CONNECTION_STRING or in a file",
         )
-    seen: dict[tuple[Mode, tuple[str, int]], Forward] = {}
+    seen: dict[tuple[Mode, str], Forward] = {}
+    unplaced: set[tuple[str, str]] = set()
     for forward in forwards:
         if forward.listen is None:
-            if forward.connection_string.is_anonymous:
+            key = (forward.namespace.lower(), forward.name.lower())
+            if key in unplaced:
+                raise InvalidSetting(
+                    f"hybrid connection {forward.name!r}",
+                    f"is configured twice in {forward.namespace}",
+                    hint="remove one, or say where each listens",
+                )
+            unplaced.add(key)
+            if forward.connection_string.is_anonymous and forward.target is None:
                 raise InvalidSetting(
                     f"hybrid connection {forward.name!r}",
                     "without a key its port cannot be read from the relay",
-                    hint="say where to listen: --listen HOST:PORT, or Listen in the file",
+                    hint="say where to listen: --listen HOST:PORT, or Listen or Endpoint in the "
+                    "file",
                 )
             continue
-        if forward.listen[1] == 0:
+        if isinstance(forward.listen, UnixAddress):
+            where = str(forward.listen)
+        elif forward.listen[1] == 0:
             continue
-        other = seen.setdefault((forward.mode, forward.listen), forward)
+        else:
+            where = format_host_port(*forward.listen)
+        other = seen.setdefault((forward.mode, where), forward)
         if other is not forward:
             raise InvalidSetting(
                 f"hybrid connection {forward.name!r}",
-                f"listens on {format_host_port(*forward.listen)}, and so does {other.name!r}",
+                f"listens on {where}, and so does {other.name!r}",
                 hint="give each a local address of its own",
             )

@@ -12,6 +12,7 @@ from typing import Literal
 
 from app_client.azbridge import ask_for_port
 from app_client.forwarder import Connecting, Outside, log_refusal
+from app_client.local_port import LocalAddress
 from app_client.settings import ClientSettings, Forward
 from hybridge.program.datagrams import Conversation, carry_datagrams
 from hybridge.program.host_port import format_host_port
@@ -21,6 +22,7 @@ from hybridge.transport.ending import Ending
 from hybridge.transport.listening import bound_address, open_sockets
 from hybridge.transport.stream import Stream
 from hybridge.transport.udp import ROOM_BYTES, Peer, UdpSocket
+from hybridge.transport.unix_listening import UnixAddress
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class UdpForwarder:
         outside: The relay.
     """
 
-    protocol: Literal["tcp", "udp"] = "udp"
+    protocol: Literal["tcp", "udp", "unix"] = "udp"
 
     def __init__(
         self,
@@ -107,13 +109,10 @@ class UdpForwarder:
         max_connections: int,
         outside: Outside,
     ) -> None:
-        if forward.listen is None:
-            raise AssertionError("udp:// stands in front of an address")
         self._forward = forward
-        self._listen = forward.listen
-        self._settings = settings
+        self._outside = outside
+        self.settings = settings
         self._max_peers = min(MAX_PEERS, max_connections)
-        self._sender: Connecting = outside.open_sender(forward, settings)
         self._sockets: list[socket.socket] = []
         self._routes: dict[tuple[int, Peer], _Route] = {}
         self._labels: dict[str, object] = {
@@ -135,7 +134,17 @@ class UdpForwarder:
         """Name of the hybrid connection."""
         return self._forward.name
 
-    async def open(self) -> tuple[str, int]:
+    @property
+    def settings(self) -> ClientSettings:
+        """What all ports of the process have in common; may be replaced for later connections."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._sender: Connecting = self._outside.open_sender(self._forward, settings)
+
+    def open(self, listen: LocalAddress | UnixAddress) -> LocalAddress:
         """Open the local port.
 
         Returns:
@@ -145,7 +154,10 @@ class UdpForwarder:
             AddressUnusable: The port is in use, or the address cannot be used.
             InvalidSetting: The host has no address.
         """
-        self._sockets = open_sockets(*self._listen, flag="--listen", kind=socket.SOCK_DGRAM)
+        if isinstance(listen, UnixAddress):
+            raise AssertionError("udp:// stands in front of a host and a port")
+        flag = self._forward.listen_setting
+        self._sockets = open_sockets(*listen, flag=flag, kind=socket.SOCK_DGRAM)
         self.address = bound_address(self._sockets[0])
         return self.address
 
@@ -165,6 +177,10 @@ class UdpForwarder:
                 await self._all_ended.wait()
             for task in receiving:
                 task.cancel()
+
+    def stop_listening(self) -> None:
+        """Take no new peers. Conversations need the port on, until they fall silent."""
+        self._is_stopping = True
 
     def stop_dialling(self) -> None:
         """Give up what the relay has not joined; conversations end when they fall silent."""
@@ -254,8 +270,9 @@ class UdpForwarder:
             RelayError: The relay or the other end refused, or did not answer in time.
         """
         seconds = self._settings.timing.connect_timeout_seconds
-        port = self.address[1] if self.address is not None else self._listen[1]
-        name = self._port_name or default_port_name(port, Mode.DATAGRAM)
+        if self.address is None:
+            raise AssertionError("datagrams come through an open port only")
+        name = self._port_name or default_port_name(self.address[1], Mode.DATAGRAM)
         try:
             async with self._ending.grace(), asyncio.timeout(seconds):
                 stream = await self._sender.connect(connection_id=connection_id)

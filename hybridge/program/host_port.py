@@ -27,19 +27,24 @@ def parse_host_port(text: str, *, setting: str, lowest_port: int = 0) -> tuple[s
     Raises:
         InvalidSetting: It is not that.
     """
-    hint = "write HOST:PORT, such as db.corp.local:5432 or [::1]:5432"
+    example = "db.corp.local" if lowest_port else "127.0.0.1"
+    hint = f"write HOST:PORT, such as {example}:5432 or [::1]:5432"
     if "://" in text:
         raise InvalidSetting(setting, f"{text!r} is an address with a scheme", hint=hint)
-    host, colon, port_text = text.strip().rpartition(":")
+    host_text, colon, port_text = text.strip().rpartition(":")
     if not colon:
-        raise InvalidSetting(setting, f"{text!r} has no port", hint=hint)
+        problem = f"{text!r} has no port"
+        if text.strip().isascii() and text.strip().isdigit():
+            problem = f"{text!r} has no host"
+            hint = f"write HOST:PORT, such as {example}:{text.strip()}"
+        raise InvalidSetting(setting, problem, hint=hint)
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
         raise InvalidSetting(setting, f"{text!r} does not end with a port number", hint=hint)
     port = int(port_text)
     if not lowest_port <= port <= 65_535:
         problem = f"port {port} is not between {lowest_port} and 65535"
         raise InvalidSetting(setting, problem, hint=hint)
-    return parse_host(host, setting=setting, hint=hint), port
+    return parse_host(host_text, setting=setting, hint=hint), port
 
 
 def parse_host(text: str, *, setting: str, hint: str = "") -> str:

@@ -64,8 +64,14 @@ def connection_string_options(
     return decorate
 
 
-def relay_options(prefix: str) -> Callable[[Function], Function]:
-    """How the relay is reached, and how the program tells about itself."""
+def relay_options(prefix: str, *, goes_on: bool = True) -> Callable[[Function], Function]:
+    """How the relay is reached, and how the program tells about itself.
+
+    Args:
+        prefix: How the environment twins begin.
+        goes_on: Whether the command goes on until it is stopped; else there is nothing to tell:
+            no ``--ready-file``, ``--log-format`` and ``--verbose``.
+    """
 
     def decorate(function: Function) -> Function:
         options = [
@@ -110,7 +116,7 @@ def relay_options(prefix: str) -> Callable[[Function], Function]:
                 help="Log every step.",
             ),
         ]
-        for option in reversed(options):
+        for option in reversed(options if goes_on else options[:-3]):
             function = option(function)
         return function
 

@@ -47,22 +47,23 @@ async def accept_connections(
             await stopping.wait()
             for task in accepting:
                 task.cancel()
-            _let_go(sockets)
-            _close(sockets)
+            give_back(sockets)
     finally:
         _close(sockets)
 
 
-def _let_go(sockets: Sequence[socket.socket]) -> None:
-    """Have the loop forget them at once: the next socket may get the number of a closed one.
+def give_back(sockets: Sequence[socket.socket]) -> None:
+    """Close listening sockets now, also while connections are accepted from them.
 
-    A task that is cancelled does that only in the loop's next turn, and takes what comes until then
-    for a bug.
+    The loop forgets them at once: the next socket may get the number of a closed one. A task that
+    is cancelled does that only in the loop's next turn, and takes what comes until then for a bug.
     """
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError):  # The loop of Windows watches no descriptors.
         for sock in sockets:
-            loop.remove_reader(sock)
+            if sock.fileno() >= 0:
+                loop.remove_reader(sock)
+    _close(sockets)
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:
@@ -99,6 +100,8 @@ class _Acceptor:
                 if sock is not None:
                     sock.close()
                 self._room.release()
+                if listening.fileno() < 0:
+                    return  # It was given back.
                 if error.errno in _EXHAUSTED:
                     self._warn(f"cannot accept a connection now: {error.strerror}")
                     await asyncio.sleep(PAUSE_SECONDS)

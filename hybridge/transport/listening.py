@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from contextlib import ExitStack
 
 from hybridge.protocol.errors import InvalidSetting, RelayError
@@ -17,6 +18,9 @@ MAX_PORT_TRIES = 32
 
 LOCALHOST = "localhost"
 """As a listen address: both loopbacks."""
+
+LOOPBACK_PREFIX = "127."
+"""How an IPv4 loopback address begins."""
 
 _LOOPBACKS = ("127.0.0.1", "::1")
 _NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -130,11 +134,16 @@ def _explained(failed: _Failed, flag: str) -> AddressUnusable:
     match failed.number:
         case errno.EADDRINUSE:
             problem = f"{where} is in use"
-            hint = f"end the program that listens there, or choose another port with {flag}"
+            hint = f"{_naming_the_holder(failed.port)}: end it, or choose another port with {flag}"
         case errno.EACCES | errno.EPERM:
             problem = f"this user may not listen on {where}"
             hint = f"choose a port from 1024 with {flag}, or allow lower ones: "
-            hint += "sysctl net.ipv4.ip_unprivileged_port_start=0"
+            hint += f"sudo sysctl -w net.ipv4.ip_unprivileged_port_start={failed.port}"
+        case errno.EADDRNOTAVAIL if failed.address.startswith(LOOPBACK_PREFIX):
+            # macOS and the BSDs have 127.0.0.1 only, until they are told of more.
+            problem = f"{failed.address} is no address of this machine yet"
+            hint = f"sudo ifconfig lo0 alias {failed.address} up"
+            hint += f"; or choose 127.0.0.1 with {flag}"
         case errno.EADDRNOTAVAIL:
             problem = f"{failed.address} is no address of this machine"
             hint = "give one of its own, or 0.0.0.0 for all"
@@ -143,3 +152,13 @@ def _explained(failed: _Failed, flag: str) -> AddressUnusable:
             problem = f"cannot listen on {where}: {getattr(reason, 'strerror', None) or reason}"
             hint = f"choose another address or port ({flag})"
     return AddressUnusable(problem, hint=hint)
+
+
+def _naming_the_holder(port: int) -> str:
+    """Say which command names the program that has a port."""
+    commands = {
+        "linux": f"sudo ss -lntup sport = :{port}",
+        "win32": f"netstat -abno | findstr :{port}",
+    }
+    command = commands.get(sys.platform, f"sudo lsof -nP -i :{port}")
+    return f"'{command}' names the program"

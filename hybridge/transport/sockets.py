@@ -84,6 +84,8 @@ def peer_address(sock: socket.socket) -> tuple[str, int]:
         name = sock.getpeername()
     except OSError:
         return "0.0.0.0", 0  # noqa: S104 - nobody
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return str(name), 0  # A Unix socket; few of its visitors have a name.
     return str(name[0]), int(name[1])
 
 

@@ -50,7 +50,7 @@ def app_client(*args: str) -> int:
         ),
         (
             ("forward", "--connection-string", ORDERS, "--azbridge", "--listen", "udp://161"),
-            "--listen: '161' has no port",
+            "--listen: '161' has no host",
         ),
         (
             ("forward", "--connection-string", ORDERS, "--port-name", "test"),
@@ -118,7 +118,7 @@ def test_it_announces_its_port_resets_while_the_relay_is_away_and_ends_with_0() 
             application.recv(1)
         refused = program.event("connection_refused")
         program.signal(signal.SIGHUP)
-        program.event("reload_refused")
+        program.event("reloaded")
         program.signal(signal.SIGTERM)
 
         assert program.wait() == 0

@@ -1,333 +1,39 @@
-"""Local ports over real TCP sockets, with a scripted relay."""
+"""All local ports of a process: how they open, what is told of them, how they end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import socket
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from app_client.client import Client
-from app_client.forwarder import Connecting, Outside
-from app_client.local_port import LocalPort
-from app_client.port_lookup import Metadata
-from app_client.settings import ClientSettings, Forward
-from hybridge.program.lifetime import Lifetime
-from hybridge.protocol import connection_string
+from app_client.hosts_file import HostsFile
+from app_client.settings import ClientSettings
 from hybridge.protocol.errors import (
     AuthorizationFailed,
-    HandshakeRefused,
+    InvalidSetting,
     RelayError,
     Unreachable,
-    UntrustedCertificate,
 )
 from hybridge.transport.listening import AddressUnusable
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import TcpStream, dial_tcp
-from hybridge.transport.timing import Timing
-from tests.support import agent_ends
-from tests.support.agent_ends import KEY, free_port, receive_all, tcp_pair
-
-
-@dataclass
-class Information:
-    target: tuple[str, int] | None
-
-
-@dataclass
-class Relay:
-    """Answers each connect as the test says; keeps the far ends."""
-
-    answer: RelayError | None = None
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    ids: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    far_ends: asyncio.Queue[TcpStream] = field(default_factory=asyncio.Queue)
-    metadata: Information | RelayError = field(default_factory=lambda: Information(None))
-
-    def __post_init__(self) -> None:
-        self.may_answer.set()
-
-    def outside(self) -> Outside:
-        return Outside(open_sender=self.open, read_metadata=self.read)
-
-    def open(self, forward: Forward, settings: ClientSettings) -> Connecting:
-        return ScriptedSender(self, forward.name)
-
-    async def read(self, forward: Forward, settings: ClientSettings) -> Metadata:
-        if isinstance(self.metadata, RelayError):
-            raise self.metadata
-        return self.metadata
-
-
-@dataclass
-class ScriptedSender:
-    relay: Relay
-    name: str
-
-    async def connect(self, *, connection_id: str | None = None) -> Stream:
-        relay = self.relay
-        relay.ids.append(connection_id or "")
-        relay.names.append(self.name)
-        relay.asked.release()
-        try:
-            await relay.may_answer.wait()
-        except asyncio.CancelledError:
-            relay.cancelled.set()
-            raise
-        if relay.answer is not None:
-            raise relay.answer
-        near, far = tcp_pair()
-        relay.far_ends.put_nowait(far)
-        return near
-
-
-def to(name: str, listen: tuple[str, int] | None = ("127.0.0.1", 0)) -> Forward:
-    parsed = connection_string.parse(agent_ends.connection_string(name))
-    return Forward(connection_string=parsed, listen=listen)
-
-
-@dataclass
-class Running:
-    lifetime: Lifetime
-    addresses: asyncio.Queue[tuple[str, tuple[str, int]]]
-    client: Client
-
-
-@contextlib.asynccontextmanager
-async def running(
-    relay: Relay,
-    *forwards: Forward,
-    timing: Timing | None = None,
-    drain_seconds: float = 30,
-    max_connections: int = 100,
-    ready_file: Path | None = None,
-) -> AsyncIterator[Running]:
-    """A client that serves; stopped at the end, when all that it started must be gone."""
-    lifetime = Lifetime()
-    addresses: asyncio.Queue[tuple[str, tuple[str, int]]] = asyncio.Queue()
-
-    def announce(forwarder: LocalPort, address: tuple[str, int]) -> None:
-        addresses.put_nowait((forwarder.name, address))
-
-    client = Client(
-        ClientSettings(forwards=forwards, timing=timing or Timing(), drain_seconds=drain_seconds),
-        max_connections=max_connections,
-        announce=announce,
-        ready_file=ready_file,
-        outside=relay.outside(),
-    )
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(client.run(lifetime))
-        yield Running(lifetime, addresses, client)
-        lifetime.stop()
-        await task
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def dial(running: Running) -> Stream:
-    _, (host, port) = await running.addresses.get()
-    running.addresses.put_nowait(("", (host, port)))
-    return await dial_tcp(host, port)
-
-
-def with_event(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.__dict__.get("event") == event]
-
-
-def only(group: pytest.ExceptionInfo[BaseExceptionGroup[BaseException]]) -> BaseException:
-    error: BaseException = group.value
-    while isinstance(error, BaseExceptionGroup):
-        (error,) = error.exceptions
-    return error
-
-
-async def test_bytes_pass_both_ways_and_each_end_of_sending_on_its_own() -> None:
-    relay = Relay()
-    async with running(relay, to("orders")) as client:
-        application = await dial(client)
-        target = await relay.far_ends.get()
-
-        await application.send(b"select 1")
-        await application.send_eof()
-        assert await receive_all(target) == b"select 1"
-        await target.send(b"one row")
-        await target.send_eof()
-        assert await receive_all(application) == b"one row"
-        await application.close()
-        await target.close()
-
-
-async def test_the_other_end_may_finish_first() -> None:
-    relay = Relay()
-    async with running(relay, to("orders")) as client:
-        application = await dial(client)
-        target = await relay.far_ends.get()
-
-        await target.send(b"bye")
-        await target.send_eof()
-        assert await receive_all(application) == b"bye"
-        await application.send(b"late words")
-        await application.send_eof()
-        assert await receive_all(target) == b"late words"
-        await application.close()
-        await target.close()
-
-
-async def test_what_the_application_sends_while_the_relay_is_dialled_is_kept() -> None:
-    relay = Relay()
-    relay.may_answer.clear()
-    async with running(relay, to("orders")) as client:
-        application = await dial(client)
-        await application.send(b"early")
-        await application.send_eof()
-        await relay.asked.acquire()
-
-        relay.may_answer.set()
-        target = await relay.far_ends.get()
-
-        assert await receive_all(target) == b"early"
-        await target.send_eof()
-        assert await receive_all(application) == b""
-        await application.close()
-        await target.close()
-    assert not relay.cancelled.is_set()
-
-
-async def test_the_log_has_the_id_that_was_given_to_the_relay(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    relay = Relay()
-    with caplog.at_level(logging.INFO):
-        async with running(relay, to("orders")) as client:
-            application = await dial(client)
-            target = await relay.far_ends.get()
-            await application.send(b"12345")
-            await target.send(b"123")
-            await application.send_eof()
-            await target.send_eof()
-            await receive_all(application)
-            await receive_all(target)
-            await application.close()
-            await target.close()
-
-    (opened,) = with_event(caplog, "connection_opened")
-    (closed,) = with_event(caplog, "connection_closed")
-    assert opened.__dict__["id"] == closed.__dict__["id"] == relay.ids[0]
-    assert str(uuid.UUID(relay.ids[0])) == relay.ids[0]
-    assert opened.__dict__["hybrid_connection"] == "orders"
-    assert closed.__dict__["bytes_to_target"] == 5
-    assert closed.__dict__["bytes_to_sender"] == 3
-    assert closed.__dict__["outcome"] == "finished"
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (HandshakeRefused(401, "InvalidSignature: The token has an invalid signature."), "key"),
-        (HandshakeRefused(401, "ExpiredToken: The token is expired."), "clock"),
-        (HandshakeRefused(401, "Authorization failed for specified action: Send."), "Send"),
-        (HandshakeRefused(404, "There are no listeners connected for the endpoint."), "hcm run"),
-        (HandshakeRefused(404, "Endpoint does not exist. TrackingId:1_G1"), "EntityPath"),
-        (HandshakeRefused(502, "The target db:5432 refused the connection."), "target"),
-        (HandshakeRefused(503, "busy"), "limit"),
-        (HandshakeRefused(504, "The target db:5432 did not answer within 10 s."), "firewalls"),
-        (UntrustedCertificate("the certificate is not trusted"), "--ca"),
-        (Unreachable("the relay cannot be reached"), "relay is running"),
-    ],
+from hybridge.transport.tcp import dial_tcp
+from tests.support.agent_ends import free_port, receive_all
+from tests.support.client_ends import (
+    Information,
+    Relay,
+    dial,
+    only,
+    outcome_of,
+    refused,
+    running,
+    to,
+    with_event,
 )
-async def test_a_refused_connection_is_reset_and_the_log_says_why_and_what_to_do(
-    caplog: pytest.LogCaptureFixture, answer: RelayError, hint: str
-) -> None:
-    relay = Relay(answer=answer)
-    with caplog.at_level(logging.WARNING):
-        async with running(relay, to("orders")) as client:
-            application = await dial(client)
-
-            with pytest.raises(RelayError, match="reset"):
-                await application.receive()
-            application.abort()
-
-    (record,) = with_event(caplog, "connection_refused")
-    assert record.levelno == logging.WARNING
-    assert str(answer) in record.message
-    assert record.__dict__["status"] == answer.status
-    assert record.__dict__["id"] == relay.ids[0]
-    assert hint in record.__dict__["hint"]
-    assert KEY not in caplog.text
-
-
-async def test_a_relay_that_does_not_answer_is_a_reset_at_the_deadline(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    relay = Relay()
-    relay.may_answer.clear()
-    timing = Timing(connect_timeout_seconds=0.05)
-    async with running(relay, to("orders"), timing=timing) as client:
-        application = await dial(client)
-
-        with pytest.raises(RelayError, match="reset"):
-            await application.receive()
-        application.abort()
-
-    assert relay.cancelled.is_set()
-    assert "no answer within 0.05 s" in caplog.text
-
-
-async def test_an_application_that_gives_up_cancels_the_dial(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    relay = Relay()
-    relay.may_answer.clear()
-    with caplog.at_level(logging.INFO):
-        async with running(relay, to("orders")) as client:
-            application = await dial(client)
-            await application.send(b"hello")
-            await relay.asked.acquire()
-
-            application.abort()
-
-            await relay.cancelled.wait()
-
-    assert with_event(caplog, "connection_abandoned")
-    assert not with_event(caplog, "connection_refused")
-
-
-async def test_a_broken_relay_leg_resets_the_application() -> None:
-    relay = Relay()
-    async with running(relay, to("orders")) as client:
-        application = await dial(client)
-        target = await relay.far_ends.get()
-        await target.send(b"half an answ")
-        assert await application.receive() == b"half an answ"
-
-        target.abort()
-
-        with pytest.raises(RelayError, match="reset"):
-            await application.receive()
-        application.abort()
-
-
-async def test_an_application_that_resets_breaks_the_relay_leg() -> None:
-    relay = Relay()
-    async with running(relay, to("orders")) as client:
-        application = await dial(client)
-        target = await relay.far_ends.get()
-
-        application.abort()
-
-        with pytest.raises(RelayError):
-            await target.receive()
-        target.abort()
+from tests.support.until import until
 
 
 async def test_each_hybrid_connection_has_a_port_of_its_own() -> None:
@@ -342,68 +48,6 @@ async def test_each_hybrid_connection_has_a_port_of_its_own() -> None:
             end.abort()
 
     assert relay.names == ["orders", "bills", "orders"]
-
-
-async def test_many_connections_run_at_the_same_time() -> None:
-    relay = Relay()
-    async with running(relay, to("orders")) as client:
-        applications = [await dial(client) for _ in range(20)]
-        for number, application in enumerate(applications):
-            await application.send(b"%02d" % number)
-        targets = [await relay.far_ends.get() for _ in applications]
-        received = sorted([await target.receive() for target in targets])
-        for end in (*applications, *targets):
-            end.abort()
-
-    assert received == [b"%02d" % number for number in range(20)]
-    assert len(set(relay.ids)) == 20
-
-
-async def test_a_bug_in_one_connection_ends_only_that_one(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    relay = Relay()
-
-    async with running(relay, to("orders")) as client:
-        kept = await dial(client)
-        target = await relay.far_ends.get()
-        relay.answer = ZeroDivisionError("a bug")  # type: ignore[assignment] # what no type allows
-        faulty = await dial(client)
-        broken = await outcome_of(faulty)
-        await kept.send(b"still here")
-
-        assert await target.receive() == b"still here"
-        assert broken
-        for end in (kept, target, faulty):
-            end.abort()
-
-    (record,) = with_event(caplog, "bug")
-    assert record.exc_info is not None
-
-
-async def outcome_of(stream: Stream) -> str:
-    """How the peer ended it: an error's text, or nothing for an orderly end."""
-    try:
-        await stream.receive()
-    except RelayError as error:
-        return str(error)
-    return ""
-
-
-async def test_over_the_limit_a_connection_waits_for_its_turn() -> None:
-    relay = Relay()
-    async with running(relay, to("orders"), max_connections=1) as client:
-        first, second = await dial(client), await dial(client)
-        first_target = await relay.far_ends.get()
-        await second.send(b"my turn")
-        assert relay.far_ends.empty()
-
-        first.abort()
-        second_target = await relay.far_ends.get()
-
-        assert await second_target.receive() == b"my turn"
-        for end in (first_target, second, second_target):
-            end.abort()
 
 
 async def test_asked_to_stop_it_gives_the_port_back_and_lets_running_connections_end() -> None:
@@ -425,16 +69,6 @@ async def test_asked_to_stop_it_gives_the_port_back_and_lets_running_connections
         await target.close()
 
 
-async def refused(address: tuple[str, int]) -> None:
-    """Wait until nothing listens there any more."""
-    while True:
-        try:
-            stream = await dial_tcp(*address)
-        except RelayError:
-            return
-        stream.abort()
-
-
 async def test_what_still_runs_after_the_grace_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     relay = Relay()
     with caplog.at_level(logging.INFO):
@@ -454,11 +88,35 @@ async def test_what_still_runs_after_the_grace_is_cut(caplog: pytest.LogCaptureF
     assert with_event(caplog, "connection_closed")[0].__dict__["outcome"] == "stopped"
 
 
-async def test_the_port_is_that_of_the_metadata_on_loopback() -> None:
+async def test_the_port_is_that_of_the_metadata_at_an_address_of_its_own() -> None:
     port = free_port()
     relay = Relay(metadata=Information(("db.corp.local", port)))
     async with running(relay, to("orders", listen=None)) as client:
-        assert await client.addresses.get() == ("orders", ("127.0.0.1", port))
+        assert await client.addresses.get() == ("orders", ("127.100.96.91", port))
+
+
+async def test_two_hybrid_connections_with_the_same_port_do_not_collide() -> None:
+    port = free_port()
+    relay = Relay()
+    forwards = [
+        to(name, listen=None, target=(f"{name}.corp.local", port)) for name in ("orders", "stock")
+    ]
+    async with running(relay, *forwards) as client:
+        found = dict([await client.addresses.get(), await client.addresses.get()])
+        ends = [await dial_tcp(*found["orders"]), await relay.far_ends.get()]
+        ends += [await dial_tcp(*found["stock"]), await relay.far_ends.get()]
+        for end in ends:
+            end.abort()
+
+    assert found["orders"][1] == found["stock"][1] == port
+    assert relay.names == ["orders", "stock"]
+
+
+async def test_an_endpoint_that_is_known_needs_no_relay() -> None:
+    relay = Relay(metadata=Unreachable("no route"))
+    forward = to("orders", listen=None, target=("db.corp.local", free_port()))
+    async with running(relay, forward) as client:
+        assert (await client.addresses.get())[0] == "orders"
 
 
 async def test_a_relay_that_is_away_holds_back_only_the_port_that_it_must_name() -> None:
@@ -527,11 +185,200 @@ async def test_at_the_end_a_dial_in_flight_is_given_up_at_once() -> None:
         assert "reset" in await outcome_of(local)
 
 
-async def test_a_hang_up_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_that_cannot_be_opened_leaves_the_others_alone_and_is_opened_when_it_can(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    relay = Relay(metadata_of={"stock": AuthorizationFailed("401 InvalidSignature")})
+    ready = tmp_path / "ready"
+    async with running(relay, to("orders"), to("stock", listen=None), ready_file=ready) as client:
+        assert (await client.addresses.get())[0] == "orders"
+        await until(lambda: bool(with_event(caplog, "not_open")))
+        assert not ready.exists()
+
+        relay.metadata_of["stock"] = Information(("db.corp.local", free_port()))
+        assert (await client.addresses.get())[0] == "stock"
+        await until(ready.exists)
+
+    (record,) = with_event(caplog, "not_open")
+    assert record.levelno == logging.ERROR
+    assert "InvalidSignature" in record.message
+    assert record.__dict__["hint"]
+
+
+async def test_none_that_can_be_opened_is_the_end() -> None:
+    relay = Relay(metadata=AuthorizationFailed("401 InvalidSignature"))
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with running(relay, to("orders", listen=None), to("stock", listen=None)):
+            await asyncio.Event().wait()
+
+    assert isinstance(only(caught), AuthorizationFailed)
+
+
+@pytest.mark.parametrize(("rule", "count"), [("defaultListener", 1), ("listenAndSend", 0)])
+async def test_an_agents_connection_string_is_suspected_at_once(
+    caplog: pytest.LogCaptureFixture, rule: str, count: int
+) -> None:
+    async with running(Relay(), to("orders", rule=rule)) as client:
+        await client.addresses.get()
+
+    found = with_event(caplog, "rule_of_an_agent")
+    assert len(found) == count
+    assert all("Send" in record.message and record.__dict__["hint"] for record in found)
+
+
+# --- reload --------------------------------------------------------------------------------------
+
+
+async def test_a_hang_up_without_a_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async with running(Relay(), to("orders")) as client:
         await client.addresses.get()
-        assert client.lifetime.on_reload is not None
-        client.lifetime.on_reload()
+        client.hang_up()
 
         assert not client.lifetime.stopping.is_set()
     assert with_event(caplog, "reload_refused")
+
+
+async def test_a_reload_opens_what_is_new_closes_what_is_gone_and_cuts_nothing() -> None:
+    relay = Relay()
+    port = free_port()
+    gone, kept = to("gone", listen=("127.0.0.1", port)), to("kept")
+    new = to("new", listen=("127.0.0.1", port))
+    reloads = [ClientSettings(forwards=(kept, new))]
+    async with running(relay, gone, kept, reloads=reloads) as client:
+        found = dict([await client.addresses.get(), await client.addresses.get()])
+        ends: list[Stream] = []
+        for name in ("gone", "kept"):
+            ends += [await dial_tcp(*found[name]), await relay.far_ends.get()]
+
+        client.hang_up()
+        # The new one takes the port of the one that is gone.
+        assert await client.addresses.get() == ("new", ("127.0.0.1", port))
+        ends += [await dial_tcp("127.0.0.1", port), await relay.far_ends.get()]
+        ends += [await dial_tcp(*found["kept"]), await relay.far_ends.get()]
+        assert client.addresses.empty()
+
+        for near, far in zip(ends[::2], ends[1::2], strict=True):
+            await near.send(b"still here")
+            assert await far.receive() == b"still here"
+        for end in ends:
+            end.abort()
+
+    assert relay.names == ["gone", "kept", "new", "kept"]
+
+
+async def test_a_reload_with_an_error_in_the_file_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = Relay()
+    error = InvalidSetting("client.json: HybridConections", "unknown key", hint="HybridConnections")
+    async with running(relay, to("orders"), reloads=[error]) as client:
+        _, address = await client.addresses.get()
+
+        client.hang_up()
+
+        ends = [await dial_tcp(*address), await relay.far_ends.get()]
+        for end in ends:
+            end.abort()
+    (record,) = with_event(caplog, "reload_refused")
+    assert "unknown key" in record.message
+    assert record.__dict__["hint"] == "HybridConnections"
+
+
+async def test_after_a_reload_nothing_that_works_is_ended_by_what_does_not() -> None:
+    relay = Relay(metadata=AuthorizationFailed("401 InvalidSignature"))
+    reloads = [ClientSettings(forwards=(to("stock", listen=None),))]
+    async with running(relay, to("orders"), reloads=reloads) as client:
+        application = await dial(client)
+        target = await relay.far_ends.get()
+
+        client.hang_up()
+        await until(lambda: any(each.failure for each in client.client.served))
+
+        await application.send(b"still here")
+        assert await target.receive() == b"still here"
+        for end in (application, target):
+            end.abort()
+
+
+# --- the hosts file ------------------------------------------------------------------------------
+
+
+async def test_the_hosts_file_has_the_names_of_what_is_open_and_is_as_before_at_the_end(
+    tmp_path: Path,
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"127.0.0.1 localhost\n")
+    relay = Relay(metadata=Information(("db.corp.local", free_port())))
+    async with running(relay, to("orders", listen=None), hosts=hosts) as client:
+        await client.addresses.get()
+        await until(lambda: b"127.100.96.91  db.corp.local  #" in hosts.read_bytes())
+
+        client.lifetime.stop()
+        await until(lambda: hosts.read_bytes() == b"127.0.0.1 localhost\n")
+
+
+async def test_for_the_hosts_file_the_target_of_a_chosen_address_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    relay = Relay(metadata=Information(("db.corp.local", 5432)))
+    async with running(relay, to("orders", listen=("127.0.0.9", 0)), hosts=hosts):
+        await until(lambda: "127.0.0.9  db.corp.local  #" in hosts.read_text())
+        assert "instead of 5432" in hosts.read_text()
+
+
+async def test_what_a_killed_client_left_in_the_hosts_file_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    HostsFile(hosts).write(["127.64.0.9  old.corp.local"])
+    async with running(Relay(), to("orders"), hosts=hosts) as client:
+        await client.addresses.get()
+        assert hosts.read_bytes() == b""
+
+    assert with_event(caplog, "hosts_replaced")
+
+
+async def test_lines_that_another_client_has_put_there_meanwhile_stay(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    forward = to("orders", listen=None, target=("db.corp.local", free_port()))
+    async with running(Relay(), forward, hosts=hosts):
+        await until(lambda: b"db.corp.local" in hosts.read_bytes())
+        HostsFile(hosts).write(["127.64.0.9  other.corp.local"])
+
+    assert HostsFile(hosts).lines() == ["127.64.0.9  other.corp.local"]
+
+
+async def test_an_ip_address_gets_no_line_and_the_log_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    forward = to("orders", listen=None, target=("10.0.0.5", free_port()))
+    async with running(Relay(), forward, hosts=hosts) as client:
+        await client.addresses.get()
+        await until(lambda: bool(with_event(caplog, "hosts")))
+
+    (record,) = with_event(caplog, "hosts")
+    assert "is an IP address" in record.message
+    assert hosts.read_bytes() == b""
+
+
+async def test_a_hosts_file_that_breaks_later_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    relay = Relay()
+    async with running(relay, to("orders", target=("db.corp.local", 1)), hosts=hosts) as client:
+        hosts.write_bytes(b"# BEGIN hybridge, and no end\n")
+        application = await dial(client)
+        target = await relay.far_ends.get()
+        for end in (application, target):
+            end.abort()
+
+    assert "does not begin and end once" in caplog.text

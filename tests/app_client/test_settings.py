@@ -107,8 +107,8 @@ def test_a_file_may_ask_azbridge_for_a_port_and_listen_for_datagrams(tmp_path: P
         ),
         (
             {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "5432"}]},
-            r"\[0\].Listen: '5432' has no port",
-            "HOST:PORT",
+            r"\[0\].Listen: '5432' has no host",
+            "127.0.0.1:5432",
         ),
         (
             {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "h:65536"}]},

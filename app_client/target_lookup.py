@@ -1,4 +1,4 @@
-"""The local port that nobody chose: the target's own, as the relay's metadata names it."""
+"""The target that nobody told us: as the relay's metadata names it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from app_client.reminder import Reminder
 from hybridge.program.advice import advice
 from hybridge.protocol.backoff import Backoff
 from hybridge.protocol.claims import Claim
@@ -21,10 +22,7 @@ from hybridge.protocol.errors import (
 
 logger = logging.getLogger(__name__)
 
-REMIND_SECONDS = 30.0
-"""While the relay cannot be reached, the log says so once in this time."""
-
-_LISTEN_HINT = "say where to listen: --listen HOST:PORT, or Listen in the file"
+_LISTEN_HINT = "say where to listen: --listen HOST:PORT, or Listen or Endpoint in the file"
 
 
 class PortUnknown(RelayError):
@@ -40,10 +38,32 @@ class Metadata(Protocol):
     def target(self) -> tuple[str, int] | None: ...
 
 
-async def find_port(
+async def ask_for_target(read: Callable[[], Awaitable[Metadata]]) -> tuple[str, int]:
+    """Ask the relay once for the target's host and port.
+
+    Args:
+        read: Asks the relay.
+
+    Raises:
+        PortUnknown: The metadata names no target.
+        RelayError: The relay refused, or cannot be reached.
+    """
+    try:
+        target = (await read()).target
+    except AuthorizationFailed as error:
+        raise AuthorizationFailed(
+            str(error),
+            hint=f"check the key; where only Manage may read the metadata, {_LISTEN_HINT}",
+        ) from error
+    if target is None:
+        raise PortUnknown("the hybrid connection's metadata names no endpoint, so no port")
+    return target
+
+
+async def find_target(
     read: Callable[[], Awaitable[Metadata]], *, labels: Mapping[str, object]
-) -> int:
-    """Ask the relay for the target's port, for as long as the relay cannot be reached.
+) -> tuple[str, int]:
+    """Ask the relay for the target's host and port, for as long as the relay cannot be reached.
 
     Args:
         read: Asks the relay once.
@@ -51,30 +71,22 @@ async def find_port(
 
     Raises:
         PortUnknown: The metadata names no target.
-        RelayError: The relay answered, and asking again would not help: wrong key, unknown hybrid
-            connection, untrusted certificate.
+        RelayError: The relay answered, and asking again at once would not help: wrong key, unknown
+            hybrid connection, untrusted certificate.
     """
     loop = asyncio.get_running_loop()
     backoff = Backoff(random.uniform)
-    warned_at: float | None = None
+    reminder = Reminder()
     while True:
         await asyncio.sleep(backoff.next_delay(loop.time()))
         try:
-            target = (await read()).target
-        except AuthorizationFailed as error:
-            raise AuthorizationFailed(
-                str(error),
-                hint=f"check the key; where only Manage may read the metadata, {_LISTEN_HINT}",
-            ) from error
+            return await ask_for_target(read)
         except (Unreachable, HandshakeRefused) as error:
             if not _may_pass(error):
                 raise
-            now = loop.time()
-            is_due = warned_at is None or now - warned_at >= REMIND_SECONDS
-            warned_at = now if is_due else warned_at
             logger.log(
-                logging.WARNING if is_due else logging.DEBUG,
-                "waiting for the relay, to learn the port: %s",
+                logging.WARNING if reminder.is_due(error, loop.time()) else logging.DEBUG,
+                "waiting for the relay, to learn the target: %s",
                 error,
                 extra={
                     "event": "waiting_for_relay",
@@ -82,10 +94,6 @@ async def find_port(
                     "hint": advice(error, claim=Claim.SEND),
                 },
             )
-            continue
-        if target is None:
-            raise PortUnknown("the hybrid connection's metadata names no endpoint, so no port")
-        return target[1]
 
 
 def _may_pass(error: RelayError) -> bool:

@@ -1,4 +1,4 @@
-"""The port that the relay's metadata names."""
+"""The target that the relay's metadata names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from app_client.port_lookup import Metadata, PortUnknown, find_port
+from app_client.target_lookup import Metadata, PortUnknown, find_target
 from hybridge.protocol.errors import (
     AuthorizationFailed,
     EndpointNotFound,
@@ -34,24 +34,25 @@ def relay(*answers: Information | RelayError) -> list[Information | RelayError]:
     return list(answers)
 
 
-async def ask(answers: list[Information | RelayError]) -> int:
+async def ask(answers: list[Information | RelayError]) -> tuple[str, int]:
     async def read() -> Metadata:
         answer = answers.pop(0)
         if isinstance(answer, RelayError):
             raise answer
         return answer
 
-    return await find_port(read, labels={"hybrid_connection": "orders"})
+    return await find_target(read, labels={"hybrid_connection": "orders"})
 
 
-async def test_the_port_is_the_one_of_the_target() -> None:
-    assert await ask(relay(Information(("db", 5432)))) == 5432
+async def test_the_target_is_the_one_of_the_metadata() -> None:
+    assert await ask(relay(Information(("db", 5432)))) == ("db", 5432)
 
 
-async def test_a_relay_that_is_not_there_yet_is_waited_for_and_the_log_says_so(
+async def test_a_relay_that_is_not_there_yet_is_waited_for_and_the_log_says_why_once_a_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answers = relay(
+        Unreachable("no route"),
         Unreachable("no route"),
         HandshakeRefused(503, "busy"),
         HandshakeRefused(429, "busy"),
@@ -59,12 +60,15 @@ async def test_a_relay_that_is_not_there_yet_is_waited_for_and_the_log_says_so(
     )
 
     with caplog.at_level(logging.WARNING):
-        assert await ask(answers) == 5432
+        assert await ask(answers) == ("db", 5432)
 
-    (record,) = caplog.records
-    assert record.__dict__["event"] == "waiting_for_relay"
-    assert record.__dict__["hint"]
-    assert "no route" in record.message
+    assert {record.__dict__["event"] for record in caplog.records} == {"waiting_for_relay"}
+    assert all(record.__dict__["hint"] for record in caplog.records)
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
+        "no route",
+        "503 busy",
+        "429 busy",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,6 @@ async def test_waiting_can_be_cancelled() -> None:
         raise Unreachable("no route")
 
     async with asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(find_port(read, labels={}))
+        waiting = tasks.create_task(find_target(read, labels={}))
         await asked.wait()
         waiting.cancel()
