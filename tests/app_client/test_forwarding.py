@@ -123,9 +123,11 @@ async def test_a_refused_connection_is_reset_and_the_log_says_why_and_what_to_do
     caplog: pytest.LogCaptureFixture, answer: RelayError, hint: str
 ) -> None:
     relay = Relay(answer=answer)
+    relay.may_answer.clear()  # Not before the application has seen that it is connected.
     with caplog.at_level(logging.WARNING):
         async with running(relay, to("orders")) as client:
             application = await dial(client)
+            relay.may_answer.set()
 
             with pytest.raises(RelayError, match="reset"):
                 await application.receive()

@@ -2,8 +2,8 @@
 
 A fenced block ``console`` has commands after ``$ `` and what they print, both streams together. In
 the output ``...`` stands for anything: alone on a line for any lines, else for the rest of a word
-or more. Lines of the log may be left out. ``$ echo $?`` shows the exit code of the command before. ``^C`` as the last line of output:
-the command goes on until Ctrl-C.
+or more. Lines of the log may be left out. ``$ echo $?`` shows the exit code of the command before.
+``^C`` as the last line of output: the command goes on until Ctrl-C.
 
 A block after ``<!-- file: NAME -->`` is the content of that file.
 """
