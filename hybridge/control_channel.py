@@ -20,6 +20,7 @@ from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import ConnectionLost, MalformedMessage
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.dialer import Dialer
+from hybridge.transport.pause import pause
 from hybridge.transport.timing import Timing
 from hybridge.transport.untrusted import untrusted
 
@@ -70,8 +71,8 @@ async def open_control_channel(
                 proxy=None,
                 max_size=MAX_COMMAND_BYTES,
                 open_timeout=None,
-                ping_interval=timing.ping_interval_seconds,
-                ping_timeout=timing.pong_timeout_seconds,
+                # The library's own pings would wait for a Close after them, from one who is gone.
+                ping_interval=None,
                 close_timeout=timing.close_timeout_seconds,
             )
     except ssl.SSLCertVerificationError as error:
@@ -103,6 +104,7 @@ class ControlChannel:
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(MAX_WAITING_COMMANDS)
         self._error: ConnectionLost | None = None
+        self._silence = ""
 
     @property
     def is_open(self) -> bool:
@@ -136,7 +138,26 @@ class ControlChannel:
                 elif command is not None:
                     yield command, None
         except ConnectionClosed as error:
-            raise ConnectionLost(f"the control channel closed: {describe_close(error)}") from error
+            why = self._silence or describe_close(error)
+            raise ConnectionLost(f"the control channel closed: {why}") from error
+
+    async def keep_alive(self, timing: Timing) -> None:
+        """Ping the relay, until the channel closes; break it when an answer does not come in time.
+
+        After the machine has slept the next ping comes at once.
+        """
+        seconds = timing.pong_timeout_seconds
+        while True:
+            await pause(timing.ping_interval_seconds)
+            try:
+                async with asyncio.timeout(seconds):
+                    await (await self._socket.ping())
+            except TimeoutError:
+                self._silence = f"the relay did not answer a ping within {seconds:g} s"
+                self._socket.transport.abort()
+                return
+            except ConnectionClosed:
+                return
 
     def describe_end(self) -> str:
         """Say how the relay closed the channel, one line."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -32,6 +31,7 @@ from hybridge.protocol.secret import Secret
 from hybridge.request_intake import MAX_REQUESTS, RequestHandler, RequestIntake
 from hybridge.transport.dialer import Dialer
 from hybridge.transport.ending import Ending
+from hybridge.transport.pause import pause
 from hybridge.transport.timing import Timing
 
 _logger = logging.getLogger(__name__)
@@ -228,7 +228,12 @@ class Listener:
         backoff = Backoff(random.SystemRandom().uniform)
         try:
             while not self._stopping.is_set():
-                if await self._stopped_within(backoff.next_delay(loop.time())):
+                self._awake.clear()
+                if await pause(backoff.next_delay(loop.time()), until=self._awake):
+                    # The machine has slept: there may be another network now.
+                    backoff.start_afresh()
+                    backoff.next_delay(loop.time())
+                if self._stopping.is_set():
                     return
                 opened: float | None = None
                 try:
@@ -249,13 +254,6 @@ class Listener:
         finally:
             self._waiting.put_nowait(None)
             self._intake.end()
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        self._awake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._awake.wait()
-        return self._stopping.is_set()
 
     def _change(self, *, online: bool, error: RelayError | None) -> None:
         self.is_online = online
@@ -294,6 +292,7 @@ class Listener:
                 tasks.create_task(self._renew(channel), name="renew token"),
                 tasks.create_task(self._leave(channel), name="leave"),
                 tasks.create_task(channel.write(), name="write commands"),
+                tasks.create_task(channel.keep_alive(self._timing), name="pings"),
             ]
             try:
                 async for command, body in channel.commands():

@@ -1,19 +1,22 @@
 """When to try again: full jitter, no giving up.
 
-The first try comes at once. After that the delay is drawn between zero and a bound that doubles
-from one second, capped at 2 s in the first minute of an outage and at 30 s after it. A connection
-that held for 30 s counts as health, and the next outage starts afresh.
+The very first try comes at once, and the first after a cut within half a second, so that those who
+were cut together do not come back together. After that the delay is drawn between zero and a bound
+that doubles from one second, capped at 2 s in the first five minutes of an outage, in which relays
+are restarted and machines are updated, and at 30 s after them. A connection that held for 2 s
+counts as health, and the next outage starts afresh.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+FIRST_SECONDS = 0.5
 BASE_SECONDS = 1.0
 EARLY_CAP_SECONDS = 2.0
-EARLY_OUTAGE_SECONDS = 60.0
+EARLY_OUTAGE_SECONDS = 300.0
 CAP_SECONDS = 30.0
-HEALTHY_AFTER_SECONDS = 30.0
+HEALTHY_AFTER_SECONDS = 2.0
 
 
 class Backoff:
@@ -27,13 +30,14 @@ class Backoff:
         self._uniform = uniform
         self._tries = 0
         self._outage_since: float | None = None
+        self._first_bound = 0.0
 
     def next_delay(self, now: float) -> float:
         """Give the seconds to wait before the next try; ``now`` is monotonic seconds."""
         if self._outage_since is None:
             self._outage_since = now
             self._tries = 0
-            return 0.0
+            return self._uniform(0.0, self._first_bound)
         early = now - self._outage_since < EARLY_OUTAGE_SECONDS
         cap = EARLY_CAP_SECONDS if early else CAP_SECONDS
         bound = min(cap, BASE_SECONDS * 2 ** min(self._tries, 16))
@@ -44,3 +48,9 @@ class Backoff:
         """Hear that a connection held for ``seconds`` before it broke."""
         if seconds >= HEALTHY_AFTER_SECONDS:
             self._outage_since = None
+            self._first_bound = FIRST_SECONDS
+
+    def start_afresh(self) -> None:
+        """Hear that things may be otherwise now: the next try comes at once, as the very first."""
+        self._outage_since = None
+        self._first_bound = 0.0

@@ -106,6 +106,7 @@ async def test_no_task_is_left_of_a_connection() -> None:
                         target=TargetAddress("127.0.0.1", target.port),
                         ca=relay.ca,
                         connect_to=relay.connect_to,
+                        endpoint_check_seconds=0,
                     ),
                 )
             )

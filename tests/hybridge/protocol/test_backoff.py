@@ -25,9 +25,9 @@ def test_the_first_try_comes_at_once_and_the_bound_doubles_from_one_second() -> 
     assert [backoff.next_delay(now) for now in (0, 1, 2, 4)] == [0, 1, 2, 2]
 
 
-def test_after_a_minute_of_outage_the_bound_goes_on_doubling_to_thirty_seconds() -> None:
+def test_after_five_minutes_of_outage_the_bound_goes_on_doubling_to_thirty_seconds() -> None:
     backoff = Backoff(_bounds)
-    delays = [backoff.next_delay(now) for now in (0, 1, 2, 59.9)]
+    delays = [backoff.next_delay(now) for now in (0, 1, 2, EARLY_OUTAGE_SECONDS - 0.1)]
 
     assert delays[-1] == EARLY_CAP_SECONDS
     assert [backoff.next_delay(EARLY_OUTAGE_SECONDS + now) for now in range(4)] == [8, 16, 30, 30]
@@ -74,21 +74,31 @@ def test_it_never_gives_up_and_never_waits_longer_than_the_cap(times: list[float
     assert all(first <= second for first, second in pairwise(delays))
 
 
-def test_health_of_thirty_seconds_starts_the_next_outage_afresh() -> None:
+def test_after_health_the_first_try_comes_within_half_a_second() -> None:
     backoff = Backoff(_bounds)
     for now in range(100):
         backoff.next_delay(now)
 
     backoff.worked(HEALTHY_AFTER_SECONDS)
 
-    assert [backoff.next_delay(now) for now in (200, 200, 201, 259)] == [0, 1, 2, 2]
+    assert [backoff.next_delay(now) for now in (200, 200, 201, 259)] == [0.5, 1, 2, 2]
 
 
 def test_a_connection_that_breaks_sooner_is_the_same_outage() -> None:
     backoff = Backoff(_bounds)
-    for now in range(100):
+    for now in range(400):
         backoff.next_delay(now)
 
     backoff.worked(HEALTHY_AFTER_SECONDS - 0.1)
 
-    assert backoff.next_delay(100) == CAP_SECONDS
+    assert backoff.next_delay(400) == CAP_SECONDS
+
+
+def test_who_starts_afresh_tries_at_once_and_then_as_in_a_new_outage() -> None:
+    backoff = Backoff(_bounds)
+    for now in range(400):
+        backoff.next_delay(now)
+
+    backoff.start_afresh()
+
+    assert [backoff.next_delay(now) for now in (400, 401, 402)] == [0, 1, 2]
