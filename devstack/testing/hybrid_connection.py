@@ -145,6 +145,7 @@ class HybridConnection(Located):
                 target=target,
                 ca=coordinates.ca,
                 connect_to=coordinates.connect_to,
+                endpoint_check_seconds=0,
             )
             self._agent = Agent(settings, relay.tasks)
             relay.agents.add(self._agent)

@@ -40,6 +40,7 @@ async def programs(relay: RunningRelay, *targets: str) -> AsyncIterator[Addresse
         azbridge=tuple(parse_target(each, setting="--target") for each in targets),
         ca=relay.ca,
         connect_to=relay.connect_to,
+        endpoint_check_seconds=0,
     )
     forwards = [
         Forward(
@@ -122,6 +123,8 @@ async def test_tcp_and_the_longest_udp_datagrams_pass_through_one_hybrid_connect
                     assert await came.get() == datagram
                 receiving.cancel()
                 echoing.cancel()
+                # The loop must forget the sockets before they are closed.
+                await asyncio.wait([receiving, echoing])
 
             local = await dial_tcp(*tcp_port)
             target, _ = await asyncio.get_running_loop().sock_accept(tcp)

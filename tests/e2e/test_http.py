@@ -291,6 +291,7 @@ async def test_the_agent_forwards_to_an_http_service(relay: RunningRelay) -> Non
             target=HttpTarget(scheme="http", host="127.0.0.1", port=port, path="/base"),
             ca=relay.ca,
             connect_to=relay.connect_to,
+            endpoint_check_seconds=0,
         )
         settings = AgentSettings(hybrid_connections=(entry,))
         lifetime = Lifetime()
