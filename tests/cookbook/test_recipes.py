@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import runpy
+import shutil
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 
 from devstack.postgres import PostgresServer
@@ -41,6 +46,7 @@ class Company:
 
     authority: Path
     """PEM file of the company's own authority."""
+    postgres: PostgresServer
     inbox: list[Message] = field(default_factory=list)
     api_hosts: list[str] = field(default_factory=list)
     prelogins: list[bytes] = field(default_factory=list)
@@ -115,6 +121,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
         site = stack.enter_context(running_site(folder, services, further=[RELAYED]))
         yield Company(
             authority=authority.path,
+            postgres=postgres,
             inbox=inbox,
             api_hosts=api_hosts,
             prelogins=prelogins,
@@ -146,6 +153,31 @@ def test_asyncpg_reads_through_a_pool(run: Run) -> None:
     output = run("postgresql/with_asyncpg.py", PGPASSWORD=PASSWORD)
 
     assert output == "1 pallet of bolts\n"
+
+
+def test_the_workflows_tests_pass_as_the_workflow_runs_them(
+    company: Company, tmp_path: Path
+) -> None:
+    workflow = yaml.safe_load((EXAMPLES / "github_actions/tests.yml").read_text(encoding="utf-8"))
+    plugin = workflow["jobs"]["plugin"]
+    (command,) = [step["run"] for step in plugin["steps"] if "pytest " in step.get("run", "")][1:]
+    assert command == "python -m pytest -n 2 test_orders.py"
+    shutil.copy(EXAMPLES / "github_actions/test_orders.py", tmp_path)
+    server = company.postgres
+    variables = {**plugin["env"], "PGPASSWORD": server.password}
+    variables |= {"PGDATABASE": server.database, "ON_PREMISES": f"127.0.0.1:{server.port}"}
+
+    # In one process: the plugin's own tests have it run in several.
+    done = subprocess.run(
+        [sys.executable, *command.replace("-n 2", "-n 0 -q").split()[1:]],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "2 passed" in done.stdout, done.stdout
 
 
 def test_pymysql_reads_from_mysqls_own_port(run: Run) -> None:

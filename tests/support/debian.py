@@ -11,6 +11,7 @@ REQUIRE_ALL = "HYBRIDGE_REQUIRE_ALL"
 """Environment variable: set it to have a missing program fail its tests instead."""
 
 PACKAGES = {
+    "docker-compose": "docker-compose",
     "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
     "microsocks": "microsocks",
