@@ -149,14 +149,14 @@ def relay_restarts(count: int) -> tuple[list[float], list[float]]:
     return back, first_tries
 
 
-def many_agents(count: int) -> list[float]:
+def many_agents(count: int, *, processes: int = AGENT_PROCESSES) -> list[float]:
     """Restart the relay under many agents; seconds from its listening to each being Connected."""
     with site(count) as place, contextlib.ExitStack() as stack:
         relay = stack.enter_context(place.relay())
         _listening(relay)
         agents = [
-            stack.enter_context(place.agent(place.names[number::AGENT_PROCESSES]))
-            for number in range(min(AGENT_PROCESSES, count))
+            stack.enter_context(place.agent(place.names[number::processes]))
+            for number in range(processes)
         ]
         _wait_online(agents, [0] * len(agents), count)
         positions = [agent.process.line_count for agent in agents]
