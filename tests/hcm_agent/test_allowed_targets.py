@@ -20,7 +20,7 @@ from hcm_agent.settings import AgentSettings, HybridConnectionSettings
 from hcm_agent.settings import Target as TargetAddress
 from hybridge.program.lifetime import Lifetime
 from hybridge.protocol import connection_string
-from hybridge.protocol.errors import HandshakeRefused, RelayError
+from hybridge.protocol.errors import HandshakeRefused
 from hybridge.sender import connect
 from hybridge.transport.websocket import WebSocketStream
 from tests.support.agent_ends import Target, free_port
@@ -213,22 +213,3 @@ async def test_the_targets_of_azbridge_are_checked_and_its_datagrams_are_not(
         async with running(tmp_path, azbridge=f"udp://{port[5:]}", check_seconds=3600) as agent:
             await until(lambda: agent.endpoint())
             assert agent.endpoint()["is_reachable"] is None
-
-
-async def test_a_target_that_resets_breaks_its_sender_and_the_next_one_is_served(
-    tmp_path: Path,
-) -> None:
-    with Target() as target:
-        async with running(tmp_path, metadata=(METADATA_HOST, target.port)) as agent:
-            broken = await agent.connect()
-            (await target.accept()).abort()
-            with pytest.raises(RelayError):
-                await broken.receive()
-            broken.abort()
-
-            sender = await agent.connect()
-            database = await target.accept()
-            await sender.send(b"select 1")
-            assert await database.receive() == b"select 1"
-            sender.abort()
-            database.abort()
