@@ -22,6 +22,7 @@ from hybridge.program import lifetime, logs
 from hybridge.program.command_line import announce, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
+from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
@@ -180,13 +181,12 @@ def _serve(
     max_connections = raise_descriptor_limit(descriptors_per_connection=DESCRIPTORS_PER_CONNECTION)
 
     def tell(local: LocalPort, address: LocalAddress) -> None:
-        announce(
-            log_format,
-            f"{local.name}: listening on {show_local_address(local.protocol, address)}",
-            event="listening",
-            hybrid_connection=local.name,
-            **local_address_fields(local.protocol, address),
-        )
+        text = f"{local.name}: listening on {show_local_address(local.protocol, address)}"
+        fields = local_address_fields(local.protocol, address)
+        if local.target is not None:
+            fields["endpoint"] = format_host_port(*local.target)
+            text += f", leads to {fields['endpoint']}"
+        announce(log_format, text, event="listening", hybrid_connection=local.name, **fields)
 
     async def serve(life: lifetime.Lifetime) -> None:
         client = Client(

@@ -104,6 +104,8 @@ class Forwarder:
         self.protocol: Literal["tcp", "udp", "unix"] = "tcp"
         self.address: LocalAddress | None = None
         """Local host and port, or the path of a Unix socket and 0, once it listens."""
+        self.target = forward.target
+        """Host and port behind the agent, once they are known."""
         self.open_connections = 0
         self.connections: dict[str, tuple[str, int]] = {}
         """By its id, where each open connection comes from."""

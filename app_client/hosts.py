@@ -202,9 +202,9 @@ class HostsKeeper:
     def update(self, served: Iterable[HybridConnection]) -> None:
         """Write the lines for what is open and whose target is known."""
         found = [
-            Found(forward=each.forward, target=each.target, address=each.address)
+            Found(forward=each.forward, target=each.port.target, address=each.address)
             for each in served
-            if each.target is not None and each.address is not None
+            if each.port.target is not None and each.address is not None
         ]
         told = entries(found)
         for entry in told:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from app_client.forwarder import Outside
+from app_client.forwarder import read_metadata
 from app_client.hosts import Found, HostsEntry, count_lines, entries, lines, warn_of_others
 from app_client.hosts_file import HostsFile, default_hosts_file
 from app_client.local_port import LocalAddress
@@ -90,7 +90,7 @@ def hosts(
     )
     settings = sources.load()
     check_ca(settings.ca)
-    told, failures = asyncio.run(_look_up(settings, Outside()))
+    told, failures = asyncio.run(_look_up(settings))
     found = lines(told)
     for entry in told:
         if entry.problem:
@@ -128,16 +128,14 @@ def the_hosts_file(
     return HostsFile(path or default_hosts_file(), advice=advice)
 
 
-async def _look_up(
-    settings: ClientSettings, outside: Outside
-) -> tuple[list[HostsEntry], list[RelayError]]:
+async def _look_up(settings: ClientSettings) -> tuple[list[HostsEntry], list[RelayError]]:
     """Ask the relay once for each target that is not known; give also why some are not."""
 
     async def target_of(forward: Forward) -> tuple[str, int] | RelayError:
         if forward.target is not None:
             return forward.target
         try:
-            return await ask_for_target(lambda: outside.read_metadata(forward, settings))
+            return await ask_for_target(lambda: read_metadata(forward, settings))
         except RelayError as error:
             return _named(error, forward)
 

@@ -28,7 +28,6 @@ class HybridConnection:
     """Serves one hybrid connection's local port, from when it can be opened until it is retired.
 
     Attributes:
-        target: Host and port behind the agent, once they are known.
         failure: Why the local port is not open, where waiting for the relay would not help.
 
     Args:
@@ -61,7 +60,6 @@ class HybridConnection:
             forward, settings, max_connections=max_connections, outside=outside
         )
         self.forward = forward
-        self.target = forward.target
         self.failure: RelayError | None = None
         self._placement = placement
         self._wants_target = wants_target and not forward.connection_string.is_anonymous
@@ -136,15 +134,15 @@ class HybridConnection:
     async def _local_address(self) -> LocalAddress | UnixAddress:
         if self.forward.listen is not None:
             return self.forward.listen
-        if self.target is None:
-            self.target = await self._find_target()
-        return self._placement.place(self.forward, self.target)
+        if self.port.target is None:
+            self.port.target = await self._find_target()
+        return self._placement.place(self.forward, self.port.target)
 
     async def _learn_target(self) -> None:
-        if self.target is not None or not self._wants_target:
+        if self.port.target is not None or not self._wants_target:
             return
         try:
-            self.target = await self._find_target()
+            self.port.target = await self._find_target()
         except RelayError as error:
             logger.warning(
                 "its target is not known: %s",

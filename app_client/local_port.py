@@ -21,6 +21,9 @@ class LocalPort(Protocol):
     address: LocalAddress | None
     """Where it is, once it is open."""
 
+    target: tuple[str, int] | None
+    """Host and port behind the agent, once they are known."""
+
     open_connections: int
 
     settings: ClientSettings

@@ -129,7 +129,7 @@ class ClientSources:
                     self.listen,
                     is_azbridge=self.azbridge,
                     port_name=self.port_name,
-                    names=("--listen", "--azbridge", "--port-name"),
+                    names=self._names,
                     default_host=self.default_host,
                 )
                 for given in self.connection_strings.parse()
@@ -151,6 +151,13 @@ class ClientSources:
             drain_seconds=document.settings.drain_seconds,
             datagram_idle_seconds=document.settings.datagram_idle_seconds,
         )
+
+    @property
+    def _names(self) -> tuple[str, str, str]:
+        """What moves the local address, and what belongs to azbridge, for errors."""
+        if self.default_host is None:
+            return "Listen in the file", "AzBridge", "PortName"
+        return "--listen", "--azbridge", "--port-name"
 
     def _document(self) -> _ClientDocument:
         if self.config is None:

@@ -126,6 +126,8 @@ class UdpForwarder:
         self._ending = Ending()
         self.address: tuple[str, int] | None = None
         """Local host and port, once it is open."""
+        self.target = forward.target
+        """Host and port behind the agent, once they are known."""
         self.open_connections = 0
         """Those that are being opened or closed, too."""
 
