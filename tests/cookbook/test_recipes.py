@@ -51,6 +51,8 @@ class Company:
     api_hosts: list[str] = field(default_factory=list)
     prelogins: list[bytes] = field(default_factory=list)
     smtp_port: int = SMTP_PORT
+    folder: Path
+    """Where the client has a Unix socket for PostgreSQL."""
     site: Site
 
 
@@ -115,6 +117,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
                 host=known[name][0],
                 port=known[name][1],
                 target_port=stack.enter_context(server),
+                unix_socket=folder / ".s.PGSQL.5432" if name == "orders-db" else None,
             )
             for name, server in servers.items()
         ]
@@ -126,6 +129,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
             api_hosts=api_hosts,
             prelogins=prelogins,
             smtp_port=smtp_port,
+            folder=folder,
             site=site,
         )
 
@@ -147,6 +151,15 @@ def test_psycopg_reads_from_the_servers_own_name_and_port(company: Company, run:
     output = run("postgresql/with_psycopg.py", PGPASSWORD=PASSWORD, PGHOSTADDR=address)
 
     assert output == "1 pallet of bolts\n"
+
+
+def test_psycopg_reads_from_a_unix_socket_with_its_folder_as_the_host(company: Company) -> None:
+    socket_is_there = f"host={company.folder} port=5432 dbname=shop user=shop connect_timeout=20"
+
+    with psycopg.connect(socket_is_there, password=PASSWORD) as connection:
+        row = connection.execute("select id, article from orders").fetchone()
+
+    assert row == (1, "pallet of bolts")
 
 
 def test_asyncpg_reads_through_a_pool(run: Run) -> None:

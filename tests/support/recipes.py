@@ -41,6 +41,8 @@ class Service:
     port: int
     target_port: int
     """Where it really is, on 127.0.0.1."""
+    unix_socket: Path | None = None
+    """Where the client listens for it besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,16 @@ def running_site(
                 "Listen": f"{addresses[each.host]}:{each.port}",
             }
             for each in services
+        ]
+        entries += [
+            {
+                "ConnectionString": relay.connection_string(
+                    "defaultSender", each.hybrid_connection
+                ),
+                "Listen": f"unix:{each.unix_socket}",
+            }
+            for each in services
+            if each.unix_socket is not None
         ]
         config = write_private(folder / "client.json", {"HybridConnections": entries})
         settings = {"APP_CLIENT_CONFIG": str(config), "APP_CLIENT_CA": str(relay.ca)}

@@ -106,3 +106,13 @@ def test_no_text_raises_anything_but_the_error_for_it(text: str) -> None:
     except InvalidSetting:
         return
     assert 0 <= port <= 65_535
+
+
+@pytest.mark.parametrize(
+    ("lowest_port", "example"), [(0, "127.0.0.1:9009"), (1, "db.corp.local:9009")]
+)
+def test_a_port_alone_is_completed_in_the_hint(lowest_port: int, example: str) -> None:
+    with pytest.raises(InvalidSetting, match="'9009' has no host") as caught:
+        parse_host_port("9009", setting="--listen", lowest_port=lowest_port)
+
+    assert caught.value.hint == f"write HOST:PORT, such as {example}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 
@@ -108,3 +109,32 @@ def test_a_port_that_is_not_allowed_names_the_way_out(monkeypatch: pytest.Monkey
         open_sockets("127.0.0.1", 443, flag="--port")
 
     assert "ip_unprivileged_port_start" in caught.value.hint
+
+
+def test_a_loopback_address_that_macos_does_not_have_yet_comes_with_the_line_that_adds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+        raise OSError(errno.EADDRNOTAVAIL, "Can't assign requested address")
+
+    monkeypatch.setattr(listening, "_open", refuse)
+
+    with pytest.raises(AddressUnusable, match=r"127\.64\.0\.1 is no address of this") as caught:
+        open_sockets("127.64.0.1", 5432, flag="Listen")
+
+    assert caught.value.hint.startswith("sudo ifconfig lo0 alias 127.64.0.1 up; or ")
+
+
+@pytest.mark.parametrize(
+    ("system", "command"),
+    [("linux", "ss -lntup"), ("darwin", "lsof -nP -i :"), ("win32", "netstat -abno")],
+)
+def test_the_hint_names_the_command_that_tells_who_has_a_port(
+    monkeypatch: pytest.MonkeyPatch, system: str, command: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr("sys.platform", system)
+        with pytest.raises(AddressUnusable, match="is in use") as caught:
+            open_sockets("127.0.0.1", taken.getsockname()[1], flag="--listen")
+
+    assert command in caught.value.hint
