@@ -13,16 +13,22 @@ from pathlib import Path
 
 import pytest
 
+from app_client.client import Client
+from app_client.settings import ClientSettings, Forward
 from hcm_agent.settings import HybridConnectionSettings
 from hybridge.listener import Listener
 from hybridge.management import runtime_information
+from hybridge.program.lifetime import Lifetime
+from hybridge.protocol.connection_string import parse
 from hybridge.protocol.errors import ProxyCredentialsRefused, ProxyRefused, UntrustedCertificate
 from hybridge.protocol.proxies import Proxy, parse_proxy
 from hybridge.sender import connect
 from hybridge.token_check import ask_relay
+from hybridge.transport.tcp import dial_tcp
 from hybridge.transport.timing import Timing
+from relay.settings import RelaySettings
 from tests.hcm_agent.test_with_relay import connected, running_agent, serving
-from tests.support.agent_ends import Target
+from tests.support.agent_ends import Target, free_port
 from tests.support.authority import Authority
 from tests.support.chain import is_full_length
 from tests.support.proxies import ConnectProxy, answering, scripted_proxy
@@ -143,6 +149,57 @@ async def test_what_connect_to_names_is_what_the_proxy_is_asked_for() -> None:
         assert proxy.asked == 3 * [elsewhere]
 
 
+async def test_a_rendezvous_host_beside_the_namespace_is_asked_for_by_its_own_name() -> None:
+    gateway = "g1.servicebus.windows.net"
+    settings = RelaySettings(drain_seconds=0.0, public_host=gateway)
+    served = namespace(hosts=(HOST, gateway))
+    async with (
+        running_relay(served, settings=settings) as relay,
+        behind_proxy(relay) as (proxy, address),
+    ):
+        proxy.leads_to[f"{gateway}:443"] = relay.connect_to
+
+        assert await exchange(relay, address) == b"there and back"
+        assert proxy.asked == [RELAY, RELAY, f"{gateway}:443"]
+
+
+async def test_the_clients_port_and_its_connections_come_through_the_proxy() -> None:
+    port = free_port()
+    entity = hybrid_connection(target=("db.corp.local", port))
+    async with (
+        running_relay(namespace(entity)) as relay,
+        behind_proxy(relay) as (proxy, address),
+        Listener(
+            listening_string(relay), ca=relay.ca, connect_to=relay.connect_to, proxy="none"
+        ) as listener,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await listener.wait_online()
+        accepting = tasks.create_task(_echo_one(listener))
+        opened: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        lifetime = Lifetime()
+        client = Client(
+            ClientSettings(
+                forwards=(Forward(connection_string=parse(relay.connection_string())),),
+                ca=relay.ca,
+                proxy=parsed(address),
+            ),
+            max_connections=10,
+            announce=lambda _, where: opened.put_nowait(where),
+        )
+        tasks.create_task(client.run(lifetime))
+
+        local = await dial_tcp(*await opened.get())
+        async with local:
+            await local.send(b"select 1")
+            assert await local.receive() == b"select 1"
+            await local.send_eof()
+            assert await local.receive() == b""
+        await accepting
+        assert proxy.asked == 2 * [RELAY]  # the metadata, then the connection
+        lifetime.stop()
+
+
 async def test_the_environments_proxy_is_used_and_a_loopback_address_is_dialled_directly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -224,9 +281,13 @@ async def test_an_agent_says_why_the_proxy_refuses_without_secrets_and_is_back_w
 
 def through(proxy: str, relay: RunningRelay, port: int) -> HybridConnectionSettings:
     """An agent's settings with a proxy, and without connect-to."""
-    parsed = parse_proxy(proxy, setting="--proxy")
-    assert isinstance(parsed, Proxy)
-    return replace(serving(relay, target=port), proxy=parsed, connect_to=None)
+    return replace(serving(relay, target=port), proxy=parsed(proxy), connect_to=None)
+
+
+def parsed(address: str) -> Proxy:
+    proxy = parse_proxy(address, setting="--proxy")
+    assert isinstance(proxy, Proxy)
+    return proxy
 
 
 def events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:

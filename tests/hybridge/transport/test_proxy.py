@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from base64 import b64encode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybridge.protocol.errors import (
     ProxyCredentialsRefused,
@@ -16,7 +19,7 @@ from hybridge.protocol.errors import (
     ProxyUnreachable,
 )
 from hybridge.protocol.proxies import Proxy, parse_proxy
-from hybridge.transport.proxy import MAX_HEAD_BYTES, open_tunnel
+from hybridge.transport.proxy import MAX_HEAD_BYTES, _connect_http, open_tunnel
 from tests.support.loops import on_every_loop
 from tests.support.proxies import Handle, answering, saying, scripted_proxy, silent
 
@@ -220,6 +223,42 @@ async def test_a_proxys_name_that_is_unknown_is_said() -> None:
     assert isinstance(proxy, Proxy)
     with pytest.raises(ProxyUnreachable, match="cannot be resolved"):
         await open_tunnel(proxy, NAME, 443, seconds=20)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=64),
+        st.tuples(
+            st.sampled_from([b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/1.1"]),
+            st.sampled_from([b"200", b"299 OK", b"103", b"407 x", b"0", b"20", b"999", b""]),
+            st.sampled_from(
+                [b"\r\n\r\n", b"\n\n", b"\r\nA: b\r\n\r\n", b"\r\n: \r\n\r\n", b"\r\n"]
+            ),
+            st.binary(max_size=16),
+        ).map(b"".join),
+    )
+)
+def test_whatever_a_proxy_says_is_a_tunnel_with_all_that_follows_or_a_failure_of_the_proxy(
+    said: bytes,
+) -> None:
+    async def run() -> None:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        with near, far:
+            far.sendall(said)
+            far.shutdown(socket.SHUT_WR)
+            try:
+                async with asyncio.timeout(20):
+                    await _connect_http(near, proxy_at(1), NAME, 443)
+            except ProxyFailed:
+                return
+            rest = near.recv(1_000)
+        head = said[: len(said) - len(rest)]
+        assert said == head + rest
+        assert head.startswith(b"HTTP/1.")
+        assert re.search(rb"\n\r?\n$", head)
+
+    asyncio.run(run())
 
 
 # --- SOCKS5 --------------------------------------------------------------------------------------
