@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,14 @@ from relay.settings import RelaySettings
 from tests.hcm_agent.test_with_relay import connected, running_agent, serving
 from tests.support.agent_ends import Target, free_port
 from tests.support.authority import Authority
-from tests.support.chain import is_full_length
+from tests.support.chain import (
+    FULL_LENGTH,
+    end,
+    is_full_length,
+    receive_to_end,
+    running_chain,
+    wait_for,
+)
 from tests.support.proxies import ConnectProxy, answering, scripted_proxy
 from tests.support.proxy_programs import LOGIN, microsocks, tinyproxy
 from tests.support.relay import HOST, RunningRelay, hybrid_connection, namespace, running_relay
@@ -322,6 +330,32 @@ async def test_an_agent_and_a_sender_work_through_a_real_proxy(
                 await database.close()
 
 
+@pytest.mark.skipif(not is_full_length(), reason=f"the same with programs: {FULL_LENGTH}=1")
+@pytest.mark.parametrize("login", [None, LOGIN], ids=["open", "login"])
+@pytest.mark.parametrize("runs", [tinyproxy, microsocks])
+async def test_the_programs_themselves_work_through_a_real_proxy(
+    runs: Runs, login: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    def carry(environment: Mapping[str, str]) -> None:
+        with running_chain(tmp_path, environment=environment) as chain:
+            with chain.pair() as (near, far):
+                near.sendall(b"select 1")
+                near.shutdown(socket.SHUT_WR)
+                assert receive_to_end(far) == (b"select 1", False)
+                far.sendall(b"one row")
+                far.shutdown(socket.SHUT_WR)
+                assert receive_to_end(near) == (b"one row", False)
+            for program in (chain.agent, chain.client):
+                assert "s3cr3t" not in wait_for(program, "proxy").text("proxy")
+            for program in (chain.agent, chain.client, chain.relay.program):
+                end(program)
+                lines = program.process.lines_since(0)
+                assert not [line for line in lines if "s3cr3t" in line]
+
+    async with runs(tmp_path, login=login) as address:
+        await asyncio.to_thread(carry, {"HCM_PROXY": address, "APP_CLIENT_PROXY": address})
+
+
 @pytest.mark.parametrize("runs", [tinyproxy, microsocks])
 @pytest.mark.parametrize("login", ["", "alice:wrong@"], ids=["missing", "wrong"])
 async def test_a_real_proxy_that_wants_another_login_is_told(
@@ -369,8 +403,9 @@ async def test_pings_keep_what_is_idle_and_what_the_proxy_has_cut_comes_back(
     often = Timing(ping_interval_seconds=CUT_SECONDS / 4)
     seldom = Timing(ping_interval_seconds=10 * CUT_SECONDS)
     two = namespace(hybrid_connection("often"), hybrid_connection("seldom"))
+    mute = RelaySettings(drain_seconds=0.0, ping_interval_seconds=10.0 * CUT_SECONDS)
     async with (
-        running_relay(two) as relay,
+        running_relay(two, settings=mute) as relay,
         tinyproxy(tmp_path, idle_seconds=CUT_SECONDS) as address,
         _listener(relay, "often", address, often) as kept,
         asyncio.TaskGroup() as tasks,
