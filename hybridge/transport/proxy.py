@@ -66,7 +66,7 @@ async def open_tunnel(proxy: Proxy, host: str, port: int, *, seconds: float) -> 
     except TimeoutError:
         raise ProxyUnreachable(
             f"the proxy {proxy} did not answer within {seconds:g} s",
-            hint=f"check scheme, host and port in {proxy.setting}, and the firewalls on the way to it",
+            hint=f"check scheme, host and port in {proxy.setting}, and the firewalls on the way",
         ) from None
 
 
