@@ -12,6 +12,7 @@ from hybridge.control_channel import ControlChannel
 from hybridge.listener import Listener
 from hybridge.protocol.backoff import Backoff
 from hybridge.transport.timing import Timing
+from tests.support import agent_ends
 from tests.support.relay import certificate
 from tests.support.scripted_relay import scripted_relay
 from tests.support.until import until
@@ -106,16 +107,12 @@ async def test_after_a_sleep_a_listener_tries_as_at_the_beginning_of_an_outage(
 
     monkeypatch.setattr("hybridge.listener.pause", slept)
     monkeypatch.setattr("hybridge.listener.Backoff", lambda _: Backoff(lambda low, high: high))
+    port = agent_ends.free_port()
     async with (
         asyncio.timeout(DEADLINE_SECONDS),
-        scripted_relay() as relay,
-        Listener(
-            relay.connection_string, ca=certificate()[2], connect_to=("127.0.0.1", relay.port)
-        ) as listener,
+        Listener(agent_ends.connection_string("hc1"), connect_to=("127.0.0.1", port)) as listener,
     ):
-        for _ in range(3):
-            (await relay.channel()).writer.transport.abort()
-        await relay.channel()
+        await until(lambda: len(pauses) >= 4)
         await listener.stop_accepting()
 
     # Without the sleep the bounds would grow: 0, 1, 2, 2.

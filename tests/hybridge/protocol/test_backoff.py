@@ -94,6 +94,29 @@ def test_a_connection_that_breaks_sooner_is_the_same_outage() -> None:
     assert backoff.next_delay(400) == CAP_SECONDS
 
 
+def test_after_a_connection_that_broke_soon_the_next_try_comes_within_a_second() -> None:
+    backoff = Backoff(_bounds)
+    delays: list[float] = []
+    for now in range(0, 200, 5):
+        delays.append(backoff.next_delay(now))
+        delays.append(backoff.next_delay(now + 1))
+        backoff.worked(HEALTHY_AFTER_SECONDS / 2)
+
+    assert delays[:6] == [0, 1, 1, 2, 1, 2]
+    assert set(delays[2::2]) == {1.0}
+
+
+def test_connections_that_break_soon_for_five_minutes_are_tried_for_less_and_less() -> None:
+    backoff = Backoff(_bounds)
+    delays: list[float] = []
+    for now in range(0, 400, 2):
+        delays.append(backoff.next_delay(now))
+        backoff.worked(HEALTHY_AFTER_SECONDS / 2)
+
+    assert max(delays[:100]) == 1
+    assert delays[-1] == CAP_SECONDS
+
+
 def test_who_starts_afresh_tries_at_once_and_then_as_in_a_new_outage() -> None:
     backoff = Backoff(_bounds)
     for now in range(400):
