@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ class EndpointWatch:
 
     Every connection of a sender is such a try. Besides them, a target is checked at start and
     then, while it is unknown or not reachable, once in ``check_seconds``. One that is reachable is
-    left alone: databases log, and some count, who connects and says nothing.
+    left alone, unless somebody asks: databases log, and some count, who connects and says nothing.
 
     Args:
         labels: What each log line carries.
@@ -60,7 +61,10 @@ class EndpointWatch:
         self._now = now
         self._endpoints: dict[str, Endpoint] = {}
         self._found: dict[str, EndpointHealth] = {}
+        self._tried_at: dict[str, float] = {}
+        self._due: set[str] = set()
         self._wanted = asyncio.Event()
+        self._answered = asyncio.Event()
 
     @property
     def health(self) -> EndpointHealth:
@@ -81,18 +85,33 @@ class EndpointWatch:
         """Hear which targets there are from now on; those that are new are checked soon."""
         self._endpoints = {_name(each): each for each in endpoints}
         self._found = {name: each for name, each in self._found.items() if name in self._endpoints}
+        self._tried_at = {
+            name: at for name, at in self._tried_at.items() if name in self._endpoints
+        }
         self._wanted.set()
 
-    def check_soon(self) -> None:
-        """Check what is not known to be reachable now, and not at the next turn."""
-        self._wanted.set()
+    async def look_again(self, *, max_age_seconds: float) -> None:
+        """Have each target checked whose last try is older, and wait for that.
+
+        For somebody who asks. A deadline is the caller's; what comes later is remembered too.
+        """
+        before = time.monotonic() - max_age_seconds
+        due = {name for name in self._endpoints if self._tried_at.get(name, before) <= before}
+        if due and self._check_seconds:
+            self._due |= due
+            self._answered.clear()
+            self._wanted.set()
+            await self._answered.wait()
 
     # --- how tries end ------------------------------------------------------------------------
 
     def reached(self, target: str) -> None:
         """A connection was made."""
+        if target not in self._endpoints:
+            return
+        self._tried_at[target] = time.monotonic()
         before = self._found.get(target, UNKNOWN)
-        if before.is_reachable or target not in self._endpoints:
+        if before.is_reachable:
             return
         self._found[target] = replace(before, is_reachable=True, since=self._now())
         logger.info(
@@ -106,6 +125,7 @@ class EndpointWatch:
         """A try failed, for this reason."""
         if target not in self._endpoints:
             return
+        self._tried_at[target] = time.monotonic()
         before = self._found.get(target, UNKNOWN)
         is_news = before.is_reachable is not False
         since = self._now() if is_news else before.since
@@ -129,17 +149,24 @@ class EndpointWatch:
     # --- checks -------------------------------------------------------------------------------
 
     async def run(self, check: Check) -> None:
-        """Check what is not known to be reachable, again and again, until cancelled."""
+        """Check what is not known to be reachable, or asked for, until cancelled."""
         if not self._check_seconds:
             return
         while True:
             self._wanted.clear()
-            names = [name for name, each in self.by_target.items() if not each.is_reachable]
+            due, self._due = self._due, set()
+            names = [
+                name
+                for name, each in self.by_target.items()
+                if not each.is_reachable or name in due
+            ]
             room = asyncio.Semaphore(MAX_CHECKS_AT_ONCE)
             async with asyncio.TaskGroup() as tasks:
                 for name in names:
                     checking = self._check(self._endpoints[name], check, room)
                     tasks.create_task(checking, name=f"check {name}")
+            if not self._due:
+                self._answered.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._check_seconds):
                     await self._wanted.wait()

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 MAX_REFUSALS_AT_ONCE = 128
 """Senders over the limit that are refused at a time; more are left to the relay's deadline."""
 
+HEARD_LATELY_SECONDS = 10.0
+"""What was learnt of a target so lately is told to who asks; else it is checked first."""
+
 RESTART_SECONDS = 30.0
 """After a bug of ours, when the listener is opened again."""
 
@@ -283,6 +286,13 @@ class HybridConnection:
     def _endpoint_changed(self) -> None:
         self.status.endpoint = self._watch.health
         self._on_change()
+
+    async def look_at_endpoints(self) -> None:
+        """For somebody who asks: have the targets checked of which nothing was heard lately.
+
+        A deadline is the caller's; what comes later is remembered too.
+        """
+        await self._watch.look_again(max_age_seconds=HEARD_LATELY_SECONDS)
 
     async def _check(self, endpoint: Endpoint) -> None:
         if isinstance(endpoint, HttpTarget):

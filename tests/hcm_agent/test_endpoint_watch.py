@@ -189,14 +189,31 @@ async def test_a_sender_that_fails_brings_the_checks_back() -> None:
     assert seen.checked == ["db:5432", "db:5432"]
 
 
-async def test_who_asks_for_it_has_an_unknown_target_checked_at_once() -> None:
+async def test_who_asks_has_also_a_reachable_target_checked_and_waits_for_the_answer() -> None:
     seen = Watched(DB, check_seconds=3600)
-    seen.answers["db:5432"] = REFUSED
-    async with seen.running():
-        await until(lambda: seen.checked)
-        seen.watch.check_soon()
+    async with asyncio.timeout(20), seen.running():
+        await until(lambda: seen.watch.health.is_reachable)
+        seen.answers["db:5432"] = REFUSED
 
-        await until(lambda: len(seen.checked) == 2)
+        await seen.watch.look_again(max_age_seconds=0)
+
+    assert seen.watch.health.last_error == str(REFUSED)
+    assert len(seen.checked) == 2
+
+
+async def test_what_was_heard_lately_is_not_checked_for_who_asks() -> None:
+    seen = Watched(DB, check_seconds=3600)
+    async with asyncio.timeout(20), seen.running():
+        await until(lambda: seen.checked)
+
+        await seen.watch.look_again(max_age_seconds=3600)
+
+    assert len(seen.checked) == 1
+
+
+async def test_without_checks_there_is_nothing_to_wait_for() -> None:
+    async with asyncio.timeout(20):
+        await Watched(DB, check_seconds=0).watch.look_again(max_age_seconds=0)
 
 
 async def test_with_a_period_of_zero_nothing_is_checked() -> None:
