@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from devstack.doctor.cli import doctor
 from devstack.token_cli import token
 from hybridge.program.command_line import run_command
 from hybridge.program.completion import completion
@@ -49,6 +50,7 @@ def demo(*, once: bool) -> int:
 
 
 cli.add_command(token)
+cli.add_command(doctor)
 cli.add_command(completion)
 
 

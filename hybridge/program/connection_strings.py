@@ -33,6 +33,14 @@ class GivenConnectionStrings:
     def __repr__(self) -> str:
         return f"GivenConnectionStrings({len(self.texts)} texts, files={self.files!r})"
 
+    def read(self) -> list[str]:
+        """Read all of them as they are written, texts first, whether they can be parsed or not.
+
+        Raises:
+            InvalidSetting: A file cannot be read, or holds none.
+        """
+        return [*self.texts, *(line for path in self.files for _, line in _lines(path))]
+
     def parse(self) -> list[ConnectionString]:
         """Read and parse all of them, texts first.
 

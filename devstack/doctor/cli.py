@@ -1,0 +1,200 @@
+"""The command ``hybridge doctor``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from hybridge.program.command_line import EXIT_DONE, EXIT_FAILED, OnePerLine
+from hybridge.program.help_screen import Command
+from hybridge.program.host_port import TARGET
+from hybridge.program.sdk_options import (
+    FILE,
+    check_ca,
+    connection_string_options,
+    given_connection_strings,
+)
+from hybridge.protocol.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from devstack.doctor.case import Case
+    from devstack.doctor.examination import Examination
+    from devstack.doctor.finding import Finding
+
+PREFIX = "HYBRIDGE"
+
+_STRINGS = ("connection_strings", "connection_string_files")
+
+
+@click.command(
+    "doctor",
+    cls=Command,
+    epilog="""\b
+Examples:
+  hybridge doctor --config agent.yaml
+  hybridge doctor --connection-string "$ORDERS_SEND" --ca ca.pem""",
+)
+@connection_string_options(PREFIX, claim="Listen or Send")
+@click.option("--config", type=FILE, metavar="FILE", help="The file of hcm or app-client.")
+@click.option(
+    "--as",
+    "role",
+    type=click.Choice(["listener", "sender"]),
+    help="Which side; default: what the rule grants.",
+)
+@click.option(
+    "--target",
+    "targets",
+    type=OnePerLine(TARGET),
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where the agent connects to.",
+)
+@click.option(
+    "--ca",
+    type=FILE,
+    metavar="FILE",
+    envvar=f"{PREFIX}_CA",
+    help="Trust these certificates too, PEM.",
+)
+@click.option(
+    "--connect-to",
+    type=TARGET,
+    metavar="HOST:PORT",
+    envvar=f"{PREFIX}_CONNECT_TO",
+    help="Dial this, not the namespace's host.",
+)
+@click.option("--round-trip", is_flag=True, help="Listen for a moment too; takes both keys.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    metavar="SECONDS",
+    help="How long each step may take.  [10]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def doctor(
+    context: click.Context,
+    /,
+    *,
+    config: Path | None,
+    role: str | None,
+    targets: tuple[tuple[str, int], ...],
+    ca: Path | None,
+    connect_to: tuple[str, int] | None,
+    round_trip: bool,
+    timeout: float,
+    as_json: bool,
+    **_: object,
+) -> int:
+    """Find out why there is no connection, step by step, and what to do.
+
+    Shows no key. Exit code: 0 nothing found, 1 something fails, 2 usage.
+    """
+    from devstack.doctor.case import Case, Role
+    from devstack.doctor.given import read_config
+    from hybridge.protocol.secret import Secret
+
+    check_ca(ca)
+    given = given_connection_strings(context)
+    way = Case(
+        text=Secret(""),
+        role=None if role is None else Role(role),
+        targets=targets,
+        ca=ca,
+        connect_to=connect_to,
+        timeout_seconds=timeout,
+    )
+    if config is None:
+        cases = [dataclasses.replace(way, text=Secret(text)) for text in given.read()]
+    elif any(
+        context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in _STRINGS
+    ):
+        raise click.UsageError("--config stands beside a connection string; give one", context)
+    else:
+        cases = read_config(config, way)
+    if not cases:
+        raise InvalidSetting(
+            "connection string",
+            "none is given",
+            hint="give --config, --connection-string-file or HYBRIDGE_CONNECTION_STRING",
+        )
+    return asyncio.run(_examine(cases, round_trip=round_trip, as_json=as_json))
+
+
+async def _examine(cases: list[Case], *, round_trip: bool, as_json: bool) -> int:
+    """Examine all cases, one after the other, and print what is found as it is found."""
+    from devstack.doctor import report
+    from devstack.doctor.examination import Examination, pair
+
+    paper = _Paper(is_silent=as_json)
+    examinations = []
+    for case in cases:
+        examination = Examination(case=case)
+        examinations.append(examination)
+        is_first = True
+        async for finding in examination.run():
+            if is_first:
+                paper.heading(examination)
+                is_first = False
+            paper.finding(finding)
+    if round_trip:
+        both = pair(examinations)
+        if both is not None:
+            paper.finding(await both[0].run_round_trip(both[1]))
+    if as_json:
+        fields = report.fields(examinations, version=version("hybridge"), now=time.time())
+        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+    else:
+        click.echo()
+        for line in report.conclusion(examinations):
+            click.echo(line)
+    return EXIT_DONE if all(each.cause is None for each in examinations) else EXIT_FAILED
+
+
+class _Paper:
+    """Standard output, where people read it; colours only on a terminal."""
+
+    def __init__(self, *, is_silent: bool) -> None:
+        from devstack.doctor.report import Lines
+
+        encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+        self._is_silent = is_silent
+        self._has_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._lines = Lines(has_symbols=encoding.startswith("utf"))
+        self._is_empty = True
+
+    def heading(self, examination: Examination) -> None:
+        """Say what is examined, and leave a line blank in front of it."""
+        from devstack.doctor.report import title
+
+        if self._is_silent:
+            return
+        if not self._is_empty:
+            click.echo()
+        self._is_empty = False
+        click.echo(click.style(title(examination), bold=self._has_color or None))
+        click.echo()
+
+    def finding(self, finding: Finding) -> None:
+        """Print a finding."""
+        if self._is_silent:
+            return
+        mark, color = self._lines.mark(finding.verdict)
+        if self._has_color and color:
+            mark = click.style(mark, fg=color)
+        first, *rest = self._lines.body(finding)
+        click.echo(f" {mark}  {first}")
+        for line in rest:
+            click.echo(f"{self._lines.indent()}{line}")

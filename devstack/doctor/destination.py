@@ -1,0 +1,50 @@
+"""The target, as the agent's machine sees it. Nothing is sent there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from devstack.doctor.case import Case, Notes, Role
+from devstack.doctor.faults import Fault
+from devstack.doctor.finding import Check, Finding, fail, ok, skipped
+from hybridge.program.host_port import format_host_port
+from hybridge.protocol.errors import RelayError, TargetRefused, TargetTimedOut
+from hybridge.transport.tcp import dial_socket
+
+
+async def check_target(case: Case, notes: Notes) -> Finding:
+    """Connect to the target, and leave. Of several, the first that fails is told."""
+    if notes.role is Role.SENDER:
+        return skipped(Check.TARGET, "only the agent's machine can tell: --as listener, there")
+    targets = case.targets
+    if not targets and notes.information is not None and notes.information.target is not None:
+        targets = (notes.information.target,)
+    if not targets:
+        if notes.information is None:
+            return skipped(Check.TARGET, "not known: give --target HOST:PORT")
+        return fail(Fault.NO_TARGET)
+    for host, port in targets:
+        finding = await _dial(host, port, case.timeout_seconds)
+        if finding is not None:
+            return finding
+    shown = ", ".join(format_host_port(*each) for each in targets)
+    return ok(Check.TARGET, f"{shown} accepts connections from here")
+
+
+async def _dial(host: str, port: int, timeout_seconds: float) -> Finding | None:
+    shown = format_host_port(host, port)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            sock = await dial_socket(host, port)
+    except TimeoutError:
+        return fail(Fault.TARGET_TIMEOUT, f"{shown} did not answer in {timeout_seconds:g} s")
+    except TargetTimedOut as error:
+        return fail(Fault.TARGET_TIMEOUT, str(error))
+    except TargetRefused as error:
+        if "refused" in str(error):
+            return fail(Fault.TARGET_REFUSES, str(error))
+        return fail(Fault.TARGET_NAME_UNKNOWN, str(error))
+    except RelayError as error:
+        return fail(Fault.TARGET_UNREACHABLE, str(error))
+    sock.close()
+    return None

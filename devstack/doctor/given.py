@@ -1,0 +1,83 @@
+"""What shall be examined: from the command line, or from an agent's or a client's file."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from devstack.doctor import shape
+from devstack.doctor.case import Case, Role
+from devstack.doctor.finding import Verdict
+from hybridge.program.documents import load
+from hybridge.protocol.errors import InvalidSetting
+from hybridge.protocol.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CLIENT_KEYS = ("Listen", "PortName")
+_AGENT_KEYS = ("Target",)
+
+
+def read_config(path: Path, way: Case) -> list[Case]:
+    """Give the cases of a configuration file of ``hcm`` or ``app-client``.
+
+    Args:
+        path: The file.
+        way: How to reach the relay, and which side it is, if that was said.
+
+    Raises:
+        InvalidSetting: The file cannot be used, for another reason than its connection strings.
+    """
+    texts, keys = _entries(path)
+    role = way.role or _role(keys)
+    targets: list[tuple[tuple[str, int], ...]] = [()] * len(texts)
+    if all(shape.read(text, role)[0].verdict is not Verdict.FAIL for text in texts):
+        # Else the examination says better what is wrong.
+        targets = _client(path, len(texts)) if role is Role.SENDER else _agent(path, len(texts))
+    return [
+        dataclasses.replace(way, text=Secret(text), role=role, targets=way.targets or to)
+        for text, to in zip(texts, targets, strict=True)
+    ]
+
+
+def _entries(path: Path) -> tuple[list[str], set[str]]:
+    document = load(path)
+    entries = document.get("HybridConnections") if isinstance(document, dict) else None
+    found = [each for each in entries or () if isinstance(each, dict)]
+    texts = [each.get("ConnectionString") for each in found]
+    given = [text for text in texts if isinstance(text, str)]
+    if not given:
+        raise InvalidSetting(
+            str(path),
+            "names no hybrid connection",
+            hint="give the file of hcm or app-client, with HybridConnections in it",
+        )
+    return given, {str(key) for each in found for key in each}
+
+
+def _role(keys: set[str]) -> Role | None:
+    if keys.intersection(_CLIENT_KEYS):
+        return Role.SENDER
+    return Role.LISTENER if keys.intersection(_AGENT_KEYS) else None
+
+
+def _agent(path: Path, count: int) -> list[tuple[tuple[str, int], ...]]:
+    from hcm_agent.http_target import HttpTarget
+    from hcm_agent.settings import AgentSources, Target
+    from hybridge.protocol.azbridge import Mode
+
+    found: list[tuple[tuple[str, int], ...]] = []
+    for settings in AgentSources(config=path).load().hybrid_connections:
+        to = [(each.host, each.port) for each in settings.azbridge if each.mode is Mode.STREAM]
+        if isinstance(settings.target, Target | HttpTarget):
+            to.append((settings.target.host, settings.target.port))
+        found.append(tuple(to))
+    return found or [()] * count
+
+
+def _client(path: Path, count: int) -> list[tuple[tuple[str, int], ...]]:
+    from app_client.settings import ClientSources
+
+    ClientSources(config=path).load()
+    return [()] * count

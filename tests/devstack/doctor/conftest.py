@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from hybridge.protocol.claims import Claim
+from relay.settings import RelaySettings
+from tests.support.relay import (
+    RunningRelay,
+    hybrid_connection,
+    namespace,
+    rule,
+    running_relay,
+)
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[RunningRelay]:
+    """Hybrid connections: hc1, one without an endpoint, one that asks senders for no token."""
+    rules = [rule("listenrule", Claim.LISTEN), rule("sendrule", Claim.SEND)]
+    served = namespace(
+        hybrid_connection("hc1", rules=rules),
+        hybrid_connection("bare", rules=rules, target=None),
+        hybrid_connection("open", rules=rules, requires_client_authorization=False),
+    )
+    root = rule("nsrule", Claim.LISTEN | Claim.SEND | Claim.MANAGE)
+    served = replace(served, rules={root.name: root})
+    settings = RelaySettings(drain_seconds=0.0, accept_timeout_seconds=0.3)
+    async with running_relay(served, settings=settings) as running:
+        yield running
