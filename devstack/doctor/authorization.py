@@ -77,6 +77,7 @@ async def check_token(case: Case, notes: Notes) -> Finding:
             path=notes.path,
             ca=case.ca,
             connect_to=case.connect_to,
+            proxy=case.proxy,
             timing=case.timing,
         )
     except RelayError as error:

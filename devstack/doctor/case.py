@@ -15,6 +15,7 @@ from hybridge.transport.timing import Timing
 if TYPE_CHECKING:
     from hybridge.management import RuntimeInformation
     from hybridge.protocol.connection_string import ConnectionString
+    from hybridge.protocol.proxies import ProxyChoice
     from hybridge.protocol.secret import Secret
     from hybridge.protocol.token_questions import RelayVerdict
 
@@ -58,6 +59,9 @@ class Case:
 
     connect_to: tuple[str, int] | None = None
     """TCP address to dial instead of the namespace's."""
+
+    proxy: ProxyChoice = None
+    """The proxy on the way, ``"none"``, or None: as the environment says."""
 
     timeout_seconds: float = TIMEOUT_SECONDS
 

@@ -10,7 +10,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -33,7 +33,29 @@ if TYPE_CHECKING:
 
 PREFIX = "HYBRIDGE"
 
+MAX_TIMEOUT_SECONDS = 600.0
+"""Longest that one step may be given."""
+
 _STRINGS = ("connection_strings", "connection_string_files")
+
+
+class _Seconds(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
+    """The type of a waiting time; gives seconds."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+            problem = f"{value!r} is no waiting time in seconds"
+            hint = f"write a number of at most {MAX_TIMEOUT_SECONDS:g}, such as 10"
+            raise InvalidSetting("--timeout", problem, hint=hint)
+        return seconds
 
 
 @click.command(
@@ -74,10 +96,16 @@ Examples:
     envvar=f"{PREFIX}_CONNECT_TO",
     help="Dial this, not the namespace's host.",
 )
+@click.option(
+    "--proxy",
+    metavar="URL|@FILE",
+    envvar=f"{PREFIX}_PROXY",
+    help="HTTP or SOCKS5; none for none.  [HTTPS_PROXY]",
+)
 @click.option("--round-trip", is_flag=True, help="Listen for a moment too; takes both keys.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Seconds(),
     default=10.0,
     metavar="SECONDS",
     help="How long each step may take.  [10]",
@@ -93,6 +121,7 @@ def doctor(
     targets: tuple[tuple[str, int], ...],
     ca: Path | None,
     connect_to: tuple[str, int] | None,
+    proxy: str | None,
     round_trip: bool,
     timeout: float,
     as_json: bool,
@@ -104,6 +133,7 @@ def doctor(
     """
     from devstack.doctor.case import Case, Role
     from devstack.doctor.given import read_config
+    from hybridge.program.proxy_setting import choose_proxy, given_proxy
     from hybridge.protocol.secret import Secret
 
     check_ca(ca)
@@ -114,6 +144,7 @@ def doctor(
         targets=targets,
         ca=ca,
         connect_to=connect_to,
+        proxy=choose_proxy(given_proxy(proxy), None, key="Proxy"),
         timeout_seconds=timeout,
     )
     if config is None:

@@ -56,7 +56,11 @@ async def try_connection(case: Case, notes: Notes) -> Finding:
     started = time.perf_counter()
     try:
         stream = await connect(
-            notes.connection_string, ca=case.ca, connect_to=case.connect_to, timing=case.timing
+            notes.connection_string,
+            ca=case.ca,
+            connect_to=case.connect_to,
+            proxy=case.proxy,
+            timing=case.timing,
         )
     except HandshakeRefused as refusal:
         return _refused(refusal)
@@ -133,6 +137,7 @@ async def try_round_trip(
         listening,
         ca=case.ca,
         connect_to=case.connect_to,
+        proxy=case.proxy,
         timing=case.timing,
         request_handler=_turn_request_away,
     )
@@ -195,6 +200,7 @@ async def _ask(case: Case, listener_id: str, sending: ConnectionString) -> Findi
             sending,
             ca=case.ca,
             connect_to=case.connect_to,
+            proxy=case.proxy,
             timing=case.timing,
             headers=[(ONLY_THIS_LISTENER, listener_id)],
         )

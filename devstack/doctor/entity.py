@@ -23,7 +23,7 @@ async def check_entity(case: Case, notes: Notes) -> Finding:
         return fail(Fault.ENTITY_MISSING, f"the relay knows no '{notes.path}' ({verdict.says})")
     try:
         notes.information = await runtime_information(
-            given, ca=case.ca, connect_to=case.connect_to, timing=case.timing
+            given, ca=case.ca, connect_to=case.connect_to, proxy=case.proxy, timing=case.timing
         )
     except AuthorizationFailed:
         return skipped(Check.ENTITY, "this relay tells it to rules with Manage; connecting will")

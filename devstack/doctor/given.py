@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devstack.doctor import shape
@@ -15,8 +16,18 @@ from hybridge.protocol.secret import Secret
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hybridge.protocol.proxies import ProxyChoice
+
 _CLIENT_KEYS = ("Listen", "PortName")
 _AGENT_KEYS = ("Target",)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a file says of one hybrid connection, besides its connection string."""
+
+    targets: tuple[tuple[str, int], ...]
+    proxy: ProxyChoice
 
 
 def read_config(path: Path, way: Case) -> list[Case]:
@@ -31,13 +42,15 @@ def read_config(path: Path, way: Case) -> list[Case]:
     """
     texts, keys = _entries(path)
     role = way.role or _role(keys)
-    targets: list[tuple[tuple[str, int], ...]] = [()] * len(texts)
-    if all(shape.read(text, role)[0].verdict is not Verdict.FAIL for text in texts):
-        # Else the examination says better what is wrong.
-        targets = _client(path, len(texts)) if role is Role.SENDER else _agent(path, len(texts))
+    cases = [dataclasses.replace(way, text=Secret(text), role=role) for text in texts]
+    if any(shape.read(text, role)[0].verdict is Verdict.FAIL for text in texts):
+        return cases  # The examination says better what is wrong.
+    ways = _client(path) if role is Role.SENDER else _agent(path)
     return [
-        dataclasses.replace(way, text=Secret(text), role=role, targets=way.targets or to)
-        for text, to in zip(texts, targets, strict=True)
+        dataclasses.replace(
+            case, targets=case.targets or each.targets, proxy=case.proxy or each.proxy
+        )
+        for case, each in zip(cases, ways, strict=True)
     ]
 
 
@@ -62,22 +75,22 @@ def _role(keys: set[str]) -> Role | None:
     return Role.LISTENER if keys.intersection(_AGENT_KEYS) else None
 
 
-def _agent(path: Path, count: int) -> list[tuple[tuple[str, int], ...]]:
+def _agent(path: Path) -> list[Way]:
     from hcm_agent.http_target import HttpTarget
     from hcm_agent.settings import AgentSources, Target
     from hybridge.protocol.azbridge import Mode
 
-    found: list[tuple[tuple[str, int], ...]] = []
+    found = []
     for settings in AgentSources(config=path).load().hybrid_connections:
         to = [(each.host, each.port) for each in settings.azbridge if each.mode is Mode.STREAM]
         if isinstance(settings.target, Target | HttpTarget):
             to.append((settings.target.host, settings.target.port))
-        found.append(tuple(to))
-    return found or [()] * count
+        found.append(Way(tuple(to), settings.proxy))
+    return found
 
 
-def _client(path: Path, count: int) -> list[tuple[tuple[str, int], ...]]:
+def _client(path: Path) -> list[Way]:
     from app_client.settings import ClientSources
 
-    ClientSources(config=path).load()
-    return [()] * count
+    settings = ClientSources(config=path).load()
+    return [Way((), settings.proxy) for _ in settings.forwards]

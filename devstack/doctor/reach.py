@@ -5,24 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hybridge.transport.dialer import Dialer
-from hybridge.transport.tcp import dial_socket
 
 if TYPE_CHECKING:
     import socket
 
     from devstack.doctor.case import Case
     from hybridge.protocol.connection_string import ConnectionString
+    from hybridge.protocol.proxies import Proxy
 
 
 def dialer_for(case: Case, given: ConnectionString) -> Dialer:
     """Give what opens TLS to the namespace, as the agent and the client do."""
-    return Dialer(given.host, ca=case.ca, connect_to=case.connect_to)
+    return Dialer(
+        given.host,
+        ca=case.ca,
+        connect_to=case.connect_to,
+        proxy=case.proxy,
+        timing=case.timing,
+    )
+
+
+def proxy_of(case: Case, given: ConnectionString) -> Proxy | None:
+    """Give the proxy on the way to the namespace, or None."""
+    return dialer_for(case, given).proxy(given.host, given.port)
 
 
 async def open_socket(case: Case, given: ConnectionString) -> socket.socket:
-    """Open TCP to the relay, without TLS. A deadline is the caller's.
+    """Open TCP to the relay, or a tunnel to it, without TLS. A deadline is the caller's.
 
     Raises:
-        Unreachable: As `hybridge.transport.tcp.dial_socket`.
+        Unreachable: As `hybridge.transport.dialer.Dialer.connect`.
     """
-    return await dial_socket(*dialer_for(case, given).peer(given.host, given.port))
+    return await dialer_for(case, given).connect(given.host, given.port)

@@ -14,11 +14,14 @@ from devstack.doctor import certificates
 from devstack.doctor.case import Case
 from devstack.doctor.faults import Fault
 from devstack.doctor.finding import Check, Finding, fail, ok, skipped, warn
-from devstack.doctor.reach import dialer_for, open_socket
+from devstack.doctor.reach import dialer_for, open_socket, proxy_of
 from hybridge.program.host_port import format_host_port
 from hybridge.protocol import address
 from hybridge.protocol.connection_string import ConnectionString
 from hybridge.protocol.errors import (
+    ProxyCredentialsRefused,
+    ProxyGarbled,
+    ProxyRefused,
     RelayError,
     TargetRefused,
     TargetTimedOut,
@@ -50,7 +53,10 @@ class Hop:
 
 
 def first_hop(case: Case, given: ConnectionString) -> Hop:
-    """Say whom this machine connects to: the relay, or what stands for it."""
+    """Say whom this machine connects to: the relay, or what stands in front of it or for it."""
+    proxy = proxy_of(case, given)
+    if proxy is not None:
+        return Hop(proxy.host, proxy.port, "the proxy")
     if case.connect_to is not None:
         return Hop(*case.connect_to, "--connect-to")
     return Hop(given.host, given.port, "the namespace")
@@ -108,6 +114,25 @@ async def connect(case: Case, given: ConnectionString) -> Finding:
     with sock:
         peer = sock.getpeername()
     return ok(Check.TCP, f"{format_host_port(peer[0], peer[1])} accepts connections")
+
+
+async def pass_proxy(case: Case, given: ConnectionString) -> Finding:
+    """Check that the proxy, if there is one, opens a tunnel to the relay."""
+    proxy = proxy_of(case, given)
+    if proxy is None:
+        return skipped(Check.PROXY, "none is used")
+    try:
+        (await open_socket(case, given)).close()
+    except ProxyCredentialsRefused as error:
+        return fail(Fault.PROXY_AUTHENTICATION, str(error), next_step=error.hint)
+    except ProxyGarbled as error:
+        return fail(Fault.PROXY_GARBAGE, str(error), next_step=error.hint)
+    except ProxyRefused as error:
+        fault = Fault.PROXY_FAILED if "cannot reach" in str(error) else Fault.PROXY_REFUSES
+        return fail(fault, str(error), next_step=error.hint)
+    except Unreachable as error:
+        return fail(Fault.PROXY_TIMEOUT, str(error), next_step=error.hint)
+    return ok(Check.PROXY, f"{proxy} leads to the relay")
 
 
 async def secure(case: Case, given: ConnectionString) -> Finding:

@@ -28,10 +28,12 @@ class Authority:
         self.path = folder / "company-ca.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server_context(self, *names: str) -> ssl.SSLContext:
+    def server_context(
+        self, *names: str, ends_in: datetime.timedelta = datetime.timedelta(days=2)
+    ) -> ssl.SSLContext:
         """Make a server's context with a certificate for these names."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._certificate(names[0], key, names=names)
+        certificate = self._certificate(names[0], key, names=names, ends_in=ends_in)
         file = self._folder / f"{names[0]}.pem"
         file.write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)
@@ -46,7 +48,12 @@ class Authority:
         return context
 
     def _certificate(
-        self, subject: str, key: ec.EllipticCurvePrivateKey, *, names: tuple[str, ...] | None
+        self,
+        subject: str,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        names: tuple[str, ...] | None,
+        ends_in: datetime.timedelta = datetime.timedelta(days=2),
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         public, own = key.public_key(), self._key.public_key()
@@ -57,7 +64,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
+            .not_valid_after(now + ends_in)
             .add_extension(x509.BasicConstraints(ca=names is None, path_length=None), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(own), False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)

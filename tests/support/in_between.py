@@ -11,9 +11,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from hybridge.transport.listening import open_sockets
+from hybridge.transport.tls import server_context
 from tests.support.relay import HOST, certificate
 
 Edit = Callable[[bytes], bytes]
@@ -28,7 +28,7 @@ def _same(head: bytes) -> bytes:
 async def in_between(
     relay: tuple[str, int],
     *,
-    shown: tuple[Path, Path] | None = None,
+    shown: ssl.SSLContext | None = None,
     edit_request: Edit = _same,
     edit_response: Edit = _same,
 ) -> AsyncIterator[tuple[str, int]]:
@@ -36,13 +36,12 @@ async def in_between(
 
     Args:
         relay: Where it leads.
-        shown: Certificate and key that it shows; the relay's own if not given.
+        shown: With the certificate that it shows; the relay's own if not given.
         edit_request: Changes the first head that comes of each connection.
         edit_response: Changes the first head that goes back.
     """
     cert, key, ca = certificate()
-    front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    front.load_cert_chain(*(shown or (cert, key)))
+    front = shown or server_context(cert, key)
     back = ssl.create_default_context(cafile=str(ca))
 
     async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, edit: Edit) -> None:
@@ -85,7 +84,7 @@ async def serving(
     loop = asyncio.get_running_loop()
 
     async def visit(sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             reader = asyncio.StreamReader()
             protocol = asyncio.StreamReaderProtocol(reader)
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=context)
@@ -97,15 +96,18 @@ async def serving(
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
 
-    async def accept(tasks: asyncio.TaskGroup) -> None:
-        while True:
-            sock, _ = await loop.sock_accept(listening)
-            visits.append(tasks.create_task(visit(sock)))
+    def accept(tasks: asyncio.TaskGroup) -> None:
+        sock, _ = listening.accept()
+        sock.setblocking(False)
+        opened.enter_context(sock)  # Here: a task that is cancelled early never runs.
+        visits.append(tasks.create_task(visit(sock)))
 
     visits: list[asyncio.Task[None]] = []
-    with listening:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(listening)
         async with asyncio.TaskGroup() as tasks:
-            visits.append(tasks.create_task(accept(tasks)))
+            loop.add_reader(listening, accept, tasks)
             yield listening.getsockname()[:2]
+            loop.remove_reader(listening)
             for each in visits:
                 each.cancel()

@@ -26,12 +26,14 @@ from hybridge.incoming_connection import IncomingConnection
 from hybridge.listener import Listener
 from hybridge.protocol.connection_string import ConnectionString, parse, serialize
 from hybridge.protocol.errors import RelayError, Unreachable
+from hybridge.protocol.proxies import parse_proxy
 from hybridge.protocol.secret import Secret
 from relay.settings import RelaySettings
 from tests.support.agent_ends import free_port
-from tests.support.corporate_ca import CORPORATE_CA, write_certificate
+from tests.support.authority import Authority
 from tests.support.examined import case_of, examine, find, verdicts
 from tests.support.in_between import in_between, serving
+from tests.support.proxies import ConnectProxy, Handle, answering, silent
 from tests.support.relay import HOST, KEY, RunningRelay, certificate, running_relay
 
 
@@ -175,12 +177,13 @@ async def test_a_relays_own_authority_that_was_not_given(relay: RunningRelay) ->
 async def test_a_proxy_that_inspects_tls_and_its_issuer(
     relay: RunningRelay, tmp_path: Path
 ) -> None:
-    shown, ca = write_certificate(tmp_path, HOST)
+    authority = Authority("Corp Proxy CA", tmp_path)
+    shown = authority.server_context(HOST)
     async with in_between(relay.connect_to, shown=shown) as address:
         found = await find(case_of(relay, connect_to=address), Fault.UNTRUSTED_ISSUER)
-        trusting = await examine(case_of(relay, connect_to=address, ca=ca))
+        trusting = await examine(case_of(relay, connect_to=address, ca=authority.path))
 
-    assert CORPORATE_CA in found.what
+    assert "'Corp Proxy CA'" in found.what
     assert "inspects TLS" in found.next_step
     assert verdicts(trusting)[Check.TOKEN] is Verdict.OK
 
@@ -193,9 +196,10 @@ async def test_a_certificate_for_another_name(relay: RunningRelay) -> None:
 
 
 async def test_a_certificate_that_is_over(relay: RunningRelay, tmp_path: Path) -> None:
-    shown, ca = write_certificate(tmp_path, HOST, ends_in=datetime.timedelta(seconds=-5))
+    authority = Authority("Corp CA", tmp_path)
+    shown = authority.server_context(HOST, ends_in=datetime.timedelta(seconds=-5))
     async with in_between(relay.connect_to, shown=shown) as address:
-        case = case_of(relay, connect_to=address, ca=ca)
+        case = case_of(relay, connect_to=address, ca=authority.path)
         await find(case, Fault.CERTIFICATE_EXPIRED)
 
 
@@ -331,6 +335,55 @@ async def test_a_relay_that_says_something_else_of_every_token(
         await find(case_of(relay, connect_to=address), fault, verdict=verdict)
 
 
+# --- the proxy ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("handle", "fault"),
+    [
+        (answering(b"HTTP/1.1 407 Who are you\r\n\r\n"), Fault.PROXY_AUTHENTICATION),
+        (answering(b"HTTP/1.1 403 Not that way\r\n\r\n"), Fault.PROXY_REFUSES),
+        (answering(b"HTTP/1.1 502 No such name\r\n\r\n"), Fault.PROXY_FAILED),
+        (answering(b"SSH-2.0-OpenSSH\r\n\r\n"), Fault.PROXY_GARBAGE),
+        (silent, Fault.PROXY_TIMEOUT),
+    ],
+)
+async def test_a_proxy_that_does_not_let_us_through(
+    relay: RunningRelay, handle: Handle, fault: Fault
+) -> None:
+    async with serving(handle) as (host, port):
+        proxy = f"http://user:{KEY.rstrip('=')}@{host}:{port}"
+        found = await find(case_of(relay, proxy=parse_proxy(proxy), timeout_seconds=0.5), fault)
+
+    assert KEY.rstrip("=") not in found.what + found.next_step
+
+
+@pytest.mark.parametrize(
+    ("proxy", "host", "fault"),
+    [
+        (f"http://{'p' * 64}.corp.local:3128", "p" * 64, Fault.NAME_UNKNOWN),
+        ("socks5://127.0.0.1:1", "127.0.0.1", Fault.PORT_CLOSED),
+    ],
+)
+async def test_a_proxy_that_is_not_there(
+    relay: RunningRelay, proxy: str, host: str, fault: Fault
+) -> None:
+    found = await find(case_of(relay, proxy=parse_proxy(proxy)), fault)
+
+    assert host in found.what
+
+
+async def test_a_proxy_that_leads_to_the_relay(relay: RunningRelay) -> None:
+    proxy = ConnectProxy({f"{HOST}:443": relay.connect_to})
+    async with agent(relay), serving(proxy.handle) as (host, port):
+        case = case_of(relay, proxy=parse_proxy(f"http://{host}:{port}"), connect_to=None)
+        examination = await examine(case)
+
+    assert examination.cause is None
+    assert verdicts(examination)[Check.PROXY] is Verdict.OK
+    assert set(proxy.asked) == {f"{HOST}:443"}
+
+
 # --- the hybrid connection ------------------------------------------------------------------------
 
 
@@ -359,7 +412,7 @@ async def test_no_listener(relay: RunningRelay) -> None:
 @pytest.mark.parametrize(
     ("target", "fault"),
     [
-        (("127.0.0.1", free_port()), Fault.TARGET_REFUSES),
+        (("127.0.0.1", 1), Fault.TARGET_REFUSES),
         (("x" * 64 + ".corp.local", 5432), Fault.TARGET_NAME_UNKNOWN),
     ],
 )
@@ -453,7 +506,7 @@ async def test_all_is_well_for_a_sender(relay: RunningRelay) -> None:
     assert examination.cause is None
     assert examination.role is Role.SENDER
     found = verdicts(examination)
-    assert found.pop(Check.TARGET) is Verdict.SKIPPED
+    assert found.pop(Check.TARGET) is found.pop(Check.PROXY) is Verdict.SKIPPED
     assert set(found.values()) == {Verdict.OK}
     assert examination.findings[-1].what.endswith("and it holds")
 
@@ -466,7 +519,7 @@ async def test_all_is_well_for_a_listener(relay: RunningRelay) -> None:
 
     assert examination.role is Role.LISTENER
     found = verdicts(examination)
-    assert found.pop(Check.CONNECTION) is Verdict.SKIPPED
+    assert found.pop(Check.CONNECTION) is found.pop(Check.PROXY) is Verdict.SKIPPED
     assert set(found.values()) == {Verdict.OK}
 
 
