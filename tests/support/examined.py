@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from devstack.doctor.case import Case, Role
 from devstack.doctor.examination import Examination
 from devstack.doctor.faults import Fault
 from devstack.doctor.finding import Check, Finding, Verdict
+from hybridge.incoming_connection import IncomingConnection
+from hybridge.listener import Listener
+from hybridge.protocol.errors import RelayError
 from hybridge.protocol.secret import Secret
 from tests.support.relay import KEY, SECOND_KEY, RunningRelay
 
@@ -22,7 +29,7 @@ def case_of(
         role=role,
         ca=relay.ca,
         connect_to=relay.connect_to,
-        timeout_seconds=5.0,
+        timeout_seconds=20.0,
     )
     return replace(case, **changes)  # type: ignore[arg-type] # the fields of a case
 
@@ -64,3 +71,35 @@ async def find(case: Case, fault: Fault, *, verdict: Verdict = Verdict.FAIL) -> 
 
 def verdicts(examination: Examination) -> dict[Check, Verdict]:
     return {each.check: each.verdict for each in examination.findings}
+
+
+def listen_string(relay: RunningRelay, path: str = "hc1") -> str:
+    return relay.connection_string(path, key_name="listenrule")
+
+
+async def accepting(connection: IncomingConnection) -> None:
+    stream = await connection.accept()
+    await stream.receive()
+    stream.abort()
+
+
+@asynccontextmanager
+async def agent(
+    relay: RunningRelay,
+    answer: Callable[[IncomingConnection], Awaitable[None]] = accepting,
+    path: str = "hc1",
+) -> AsyncIterator[None]:
+    """An agent that does with each sender what the test says."""
+
+    async def serve(listener: Listener) -> None:
+        async for connection in listener:
+            with contextlib.suppress(RelayError):
+                await answer(connection)
+
+    text = listen_string(relay, path)
+    async with Listener(text, ca=relay.ca, connect_to=relay.connect_to) as listener:
+        await listener.wait_online()
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(serve(listener))
+            yield
+            serving.cancel()

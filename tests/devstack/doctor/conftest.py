@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -30,3 +32,18 @@ async def relay() -> AsyncIterator[RunningRelay]:
     settings = RelaySettings(drain_seconds=0.0, accept_timeout_seconds=0.3)
     async with running_relay(served, settings=settings) as running:
         yield running
+
+
+@pytest.fixture
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address that answers no SYN: the queue of what listens there is full."""
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        while True:
+            waiting = opened.enter_context(socket.socket())
+            waiting.settimeout(0.2)
+            try:
+                waiting.connect(listening.getsockname())
+            except TimeoutError:
+                break
+        yield listening.getsockname()

@@ -1,0 +1,217 @@
+"""Target, agent, and a byte there and back: each prepared fault is found by its right name."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+
+import pytest
+
+from devstack.doctor import conversation, entity
+from devstack.doctor.case import Notes, Role
+from devstack.doctor.destination import check_target
+from devstack.doctor.examination import Examination
+from devstack.doctor.faults import Fault
+from devstack.doctor.finding import Check, Finding, Verdict
+from hybridge.incoming_connection import IncomingConnection
+from hybridge.protocol.connection_string import parse
+from hybridge.protocol.errors import Unreachable
+from relay.settings import RelaySettings
+from tests.support.agent_ends import free_port
+from tests.support.examined import agent, case_of, examine, find, listen_string, verdicts
+from tests.support.relay import HOST, RunningRelay, running_relay
+
+
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [
+        (("127.0.0.1", 1), Fault.TARGET_REFUSES),
+        (("x" * 64 + ".corp.local", 5432), Fault.TARGET_NAME_UNKNOWN),
+    ],
+)
+async def test_a_target_that_is_not_there(
+    relay: RunningRelay, target: tuple[str, int], fault: Fault
+) -> None:
+    async with agent(relay):
+        found = await find(case_of(relay, listen_string(relay), targets=(target,)), fault)
+
+    assert target[0] in found.what
+
+
+async def test_a_target_that_does_not_answer(
+    relay: RunningRelay, black_hole: tuple[str, int]
+) -> None:
+    case = case_of(relay, role=Role.LISTENER, targets=(black_hole,), timeout_seconds=0.2)
+    found = await check_target(case, Notes(role=Role.LISTENER))
+
+    assert (found.fault, found.verdict) == (Fault.TARGET_TIMEOUT, Verdict.FAIL)
+
+
+async def test_a_target_without_a_way_there(
+    relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_route(host: str, port: int) -> None:
+        raise Unreachable(f"{host}:{port} cannot be reached: Network is unreachable", status=502)
+
+    monkeypatch.setattr("devstack.doctor.destination.dial_socket", no_route)
+    async with agent(relay):
+        case = case_of(relay, listen_string(relay), targets=(("192.0.2.1", 1),))
+        await find(case, Fault.TARGET_UNREACHABLE)
+
+
+async def test_nobody_says_where_the_target_is_and_the_listener_has_metadata_without(
+    relay: RunningRelay,
+) -> None:
+    examination = await examine(case_of(relay, listen_string(relay, "bare")))
+
+    found = [each.fault for each in examination.findings if each.verdict is Verdict.FAIL]
+    assert found == [Fault.METADATA_WITHOUT_ENDPOINT, Fault.NO_TARGET]
+
+
+async def test_a_target_is_looked_at_though_the_relay_cannot_be_reached(
+    relay: RunningRelay,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        case = case_of(
+            relay, role=Role.LISTENER, connect_to=("127.0.0.1", free_port()),
+            targets=(listening.getsockname(),),
+        )  # fmt: skip
+        examination = await examine(case)
+
+    assert verdicts(examination)[Check.TCP] is Verdict.FAIL
+    assert verdicts(examination)[Check.TARGET] is Verdict.OK
+
+
+# --- the agent ------------------------------------------------------------------------------------
+
+
+async def test_all_is_well_for_a_sender(relay: RunningRelay) -> None:
+    async with agent(relay):
+        examination = await examine(case_of(relay))
+
+    assert examination.cause is None
+    assert examination.role is Role.SENDER
+    found = verdicts(examination)
+    assert found.pop(Check.TARGET) is found.pop(Check.PROXY) is Verdict.SKIPPED
+    assert set(found.values()) == {Verdict.OK}
+    assert examination.findings[-1].what.endswith("and it holds")
+
+
+async def test_all_is_well_for_a_listener(relay: RunningRelay) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with agent(relay):
+            case = case_of(relay, listen_string(relay), targets=(listening.getsockname(),))
+            examination = await examine(case)
+
+    assert examination.role is Role.LISTENER
+    found = verdicts(examination)
+    assert found.pop(Check.CONNECTION) is found.pop(Check.PROXY) is Verdict.SKIPPED
+    assert set(found.values()) == {Verdict.OK}
+
+
+async def test_senders_need_no_token_where_the_relay_asks_for_none(relay: RunningRelay) -> None:
+    async with agent(relay, path="open"):
+        examination = await examine(case_of(relay, f"Endpoint=sb://{HOST}/;EntityPath=open"))
+
+    assert examination.cause is None
+    assert verdicts(examination)[Check.CONNECTION] is Verdict.OK
+
+
+async def test_a_server_that_speaks_first_is_noticed(relay: RunningRelay) -> None:
+    async def greet(connection: IncomingConnection) -> None:
+        stream = await connection.accept()
+        await stream.send(b"220 hello")
+        await stream.receive()
+        stream.abort()
+
+    async with agent(relay, greet):
+        examination = await examine(case_of(relay))
+
+    assert examination.findings[-1].what.endswith("the other end speaks first")
+
+
+async def test_an_agent_that_rejects(relay: RunningRelay) -> None:
+    async def reject(connection: IncomingConnection) -> None:
+        await connection.reject(502, "The target db1:5432 refused the connection.")
+
+    async with agent(relay, reject):
+        found = await find(case_of(relay), Fault.LISTENER_REJECTS)
+
+    assert "502 The target db1:5432 refused the connection." in found.what
+    assert "target running" in found.next_step
+
+
+async def test_an_agent_that_does_not_come(relay: RunningRelay) -> None:
+    async def hang(_: IncomingConnection) -> None:
+        await asyncio.Event().wait()
+
+    async with agent(relay, hang):
+        found = await find(case_of(relay), Fault.LISTENER_DOES_NOT_COME)
+
+    assert "gateways" in found.next_step
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_a_connection_that_breaks_at_once(relay: RunningRelay, in_order: bool) -> None:
+    async def leave(connection: IncomingConnection) -> None:
+        stream = await connection.accept()
+        if in_order:
+            await stream.close()
+        stream.abort()
+
+    async with agent(relay, leave):
+        await find(case_of(relay), Fault.CONNECTION_LOST)
+
+
+async def test_as_many_listeners_as_there_may_be(
+    relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entity, "MAX_LISTENERS", 1)
+    async with agent(relay):
+        case = case_of(relay, listen_string(relay), targets=(("127.0.0.1", relay.port),))
+        await find(case, Fault.LISTENERS_FULL, verdict=Verdict.WARN)
+
+
+# --- there and back -------------------------------------------------------------------------------
+
+
+async def round_trip(relay: RunningRelay) -> Finding:
+    both = case_of(relay, relay.connection_string(key_name="nsrule"))
+    examination = Examination(case=both)
+    async for _ in examination.run():
+        pass
+    return await examination.run_round_trip(examination)
+
+
+async def test_a_byte_goes_there_and_back(relay: RunningRelay) -> None:
+    found = await round_trip(relay)
+
+    assert found.verdict is Verdict.OK
+    assert re.fullmatch(r"made in \d+ ms; a byte there and back in \d+\.\d ms", found.what)
+
+
+async def test_the_senders_of_others_go_to_others(relay: RunningRelay) -> None:
+    arrived = asyncio.Event()
+
+    async def note(_: IncomingConnection) -> None:
+        arrived.set()
+
+    async with agent(relay, note):
+        found = await conversation.try_round_trip(
+            case_of(relay), parse(listen_string(relay)), parse(relay.connection_string())
+        )
+
+    assert found.verdict is Verdict.OK
+    assert not arrived.is_set()
+
+
+async def test_a_gateway_that_cannot_be_reached() -> None:
+    settings = RelaySettings(drain_seconds=0.0, public_host="g" * 64 + ".servicebus.windows.net")
+    async with running_relay(settings=settings) as relay:
+        found = await conversation.try_round_trip(
+            case_of(relay), parse(listen_string(relay)), parse(relay.connection_string())
+        )
+
+    assert (found.fault, found.verdict) == (Fault.RENDEZVOUS_UNREACHABLE, Verdict.FAIL)
+    assert "g" * 64 in found.what
