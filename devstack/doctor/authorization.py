@@ -19,7 +19,7 @@ from hybridge.protocol.secret import Secret
 from hybridge.protocol.token_faults import Refusal
 from hybridge.protocol.token_questions import RelayVerdict
 from hybridge.token_check import ask_relay
-from hybridge.transport.websocket import shake_hands
+from hybridge.transport.handshake import shake_hands
 
 
 async def try_websocket(case: Case, notes: Notes) -> Finding:

@@ -127,10 +127,7 @@ def doctor(
     as_json: bool,
     **_: object,
 ) -> int:
-    """Find out why there is no connection, step by step, and what to do.
-
-    Shows no key. Exit code: 0 nothing found, 1 something fails, 2 usage.
-    """
+    """Find out why there is no connection, step by step, and what to do."""
     from devstack.doctor.case import Case, Role
     from devstack.doctor.given import read_config
     from hybridge.program.proxy_setting import choose_proxy, given_proxy
@@ -200,7 +197,7 @@ class _Paper:
     def __init__(self, *, is_silent: bool) -> None:
         from devstack.doctor.report import Lines
 
-        encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+        encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
         self._is_silent = is_silent
         self._has_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._lines = Lines(has_symbols=encoding.startswith("utf"))

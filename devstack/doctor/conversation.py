@@ -65,7 +65,7 @@ async def try_connection(case: Case, notes: Notes) -> Finding:
     except HandshakeRefused as refusal:
         return _refused(refusal)
     except RelayError as error:
-        return fail(Fault.CONNECTION_TIMEOUT, str(error), next_step=error.hint)
+        return fail(Fault.CONNECTION_FAILED, str(error), next_step=error.hint)
     took = (time.perf_counter() - started) * 1_000
     async with _dropped(stream):
         try:
@@ -141,20 +141,20 @@ async def try_round_trip(
         timing=case.timing,
         request_handler=_turn_request_away,
     )
-    try:
-        async with listener:
+    async with listener:
+        try:
             await listener.wait_online()
-            async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(_serve(listener), name="temporary listener")
-                asking = tasks.create_task(_ask(case, listener.id, sending), name="sender")
-                await asyncio.wait([serving, asking], return_when=asyncio.FIRST_COMPLETED)
-                finding = asking.result() if asking.done() else serving.result()
-                serving.cancel()
-                asking.cancel()
-            await listener.stop_accepting()
-            return finding
-    except RelayError as error:
-        return fail(Fault.LISTENER_REFUSED, str(error), next_step=error.hint)
+        except RelayError as error:
+            return fail(Fault.LISTENER_REFUSED, str(error), next_step=error.hint)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(_serve(listener), name="temporary listener")
+            asking = tasks.create_task(_ask(case, listener.id, sending), name="sender")
+            await asyncio.wait([serving, asking], return_when=asyncio.FIRST_COMPLETED)
+            finding = asking.result() if asking.done() else serving.result()
+            serving.cancel()
+            asking.cancel()
+        await listener.stop_accepting()
+        return finding
 
 
 async def _serve(listener: Listener) -> Finding:
@@ -207,7 +207,7 @@ async def _ask(case: Case, listener_id: str, sending: ConnectionString) -> Findi
     except HandshakeRefused as refusal:
         return _refused(refusal)
     except RelayError as error:
-        return fail(Fault.CONNECTION_TIMEOUT, str(error), next_step=error.hint)
+        return fail(Fault.CONNECTION_FAILED, str(error), next_step=error.hint)
     made_ms = (time.perf_counter() - started) * 1_000
     fastest_ms = math.inf
     async with _dropped(stream):

@@ -17,7 +17,7 @@ _Run = Callable[[Case, Notes], Awaitable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """A check, and those without which it makes no sense."""
 
     check: Check
@@ -37,20 +37,20 @@ def _on_route(check: Callable[[Case, ConnectionString], Awaitable[Finding]]) -> 
     return run
 
 
-_STEPS = (
-    _Step(Check.CONNECTION_STRING, _read),
-    _Step(Check.DNS, _on_route(route.resolve), (Check.CONNECTION_STRING,)),
-    _Step(Check.TCP, _on_route(route.connect), (Check.DNS,)),
-    _Step(Check.PROXY, _on_route(route.pass_proxy), (Check.TCP,)),
-    _Step(Check.TLS, _on_route(route.secure), (Check.PROXY,)),
-    _Step(Check.CLOCK, _on_route(route.compare_clocks), (Check.TLS,)),
-    _Step(Check.WEBSOCKET, authorization.try_websocket, (Check.TLS,)),
-    _Step(Check.TOKEN, authorization.check_token, (Check.WEBSOCKET,)),
-    _Step(Check.ENTITY, entity.check_entity, (Check.TOKEN,)),
-    _Step(Check.METADATA, entity.check_metadata, (Check.TOKEN, Check.ENTITY)),
-    _Step(Check.LISTENERS, entity.count_listeners, (Check.TOKEN, Check.ENTITY)),
-    _Step(Check.TARGET, destination.check_target),
-    _Step(
+STEPS = (
+    Step(Check.CONNECTION_STRING, _read),
+    Step(Check.DNS, _on_route(route.resolve), (Check.CONNECTION_STRING,)),
+    Step(Check.TCP, _on_route(route.connect), (Check.DNS,)),
+    Step(Check.PROXY, _on_route(route.pass_proxy), (Check.TCP,)),
+    Step(Check.TLS, _on_route(route.secure), (Check.PROXY,)),
+    Step(Check.CLOCK, _on_route(route.compare_clocks), (Check.TLS,)),
+    Step(Check.WEBSOCKET, authorization.try_websocket, (Check.TLS,)),
+    Step(Check.TOKEN, authorization.check_token, (Check.WEBSOCKET,)),
+    Step(Check.ENTITY, entity.check_entity, (Check.TOKEN,)),
+    Step(Check.METADATA, entity.check_metadata, (Check.TOKEN, Check.ENTITY)),
+    Step(Check.LISTENERS, entity.count_listeners, (Check.TOKEN, Check.ENTITY)),
+    Step(Check.TARGET, destination.check_target),
+    Step(
         Check.CONNECTION, conversation.try_connection, (Check.TOKEN, Check.ENTITY, Check.LISTENERS)
     ),
 )
@@ -84,7 +84,7 @@ class Examination:
 
     async def run(self) -> AsyncIterator[Finding]:
         """Do all checks in order; give each finding when it is there."""
-        for step in _STEPS:
+        for step in STEPS:
             failed = next((each for each in step.needs if self._has_failed(each)), None)
             if failed is not None:
                 yield self._add(skipped(step.check, f"comes after {self._root(failed).value}"))
@@ -125,7 +125,7 @@ class Examination:
 
     def _has_failed(self, check: Check) -> bool:
         """Whether a check failed, or was left out because another did."""
-        step = next(each for each in _STEPS if each.check is check)
+        step = next(each for each in STEPS if each.check is check)
         finding = self._of(check)
         if finding is not None and finding.verdict is Verdict.FAIL:
             return True
@@ -136,7 +136,7 @@ class Examination:
         finding = self._of(check)
         if finding is not None and finding.verdict is Verdict.FAIL:
             return check
-        step = next(each for each in _STEPS if each.check is check)
+        step = next(each for each in STEPS if each.check is check)
         return next((self._root(each) for each in step.needs if self._has_failed(each)), check)
 
     def _of(self, check: Check) -> Finding | None:

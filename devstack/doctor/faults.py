@@ -296,9 +296,9 @@ class Fault(enum.Enum):
         "the connection is made, and breaks at once",
         "read the agent's log: its target ends the connection, or something in between does",
     )
-    CONNECTION_TIMEOUT = (
+    CONNECTION_FAILED = (
         Check.CONNECTION,
-        "the relay does not answer the sender in time",
+        "the relay does not answer the sender in time, or breaks off",
         "try again; if it stays so, find out what stands between here and the relay",
     )
     LISTENER_REFUSED = (

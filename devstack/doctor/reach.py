@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hybridge.transport.dialer import Dialer
+from hybridge.transport.proxy_route import ProxyRoute
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +28,8 @@ def dialer_for(case: Case, given: ConnectionString) -> Dialer:
 
 def proxy_of(case: Case, given: ConnectionString) -> Proxy | None:
     """Give the proxy on the way to the namespace, or None."""
-    return dialer_for(case, given).proxy(given.host, given.port)
+    meant = (given.host, given.port)
+    return ProxyRoute(case.proxy).proxy_for(meant, case.connect_to or meant)
 
 
 async def open_socket(case: Case, given: ConnectionString) -> socket.socket:

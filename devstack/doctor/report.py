@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from devstack.doctor import shape
 from devstack.doctor.finding import Check, Finding, Verdict
+from hybridge.program.host_port import format_host_port
 from hybridge.protocol.redaction import one_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from devstack.doctor.examination import Examination
 
-WIDTH = 88
+WIDTH = 80
 """Longest line, as far as words allow."""
 
 _NAME_WIDTH = max(len(each.value) for each in Check) + 2
@@ -75,7 +76,9 @@ def title(examination: Examination) -> str:
     given = examination.notes.given
     if given is None:
         return "a connection string"
-    return f"'{one_line(given.path or '')}' at {one_line(given.host)}:{given.port}"
+    side = "" if examination.case.role is None else f", as {examination.case.role.value}"
+    name = f"'{one_line(given.path)}'" if given.path else "a namespace"
+    return f"{name} at {one_line(format_host_port(given.host, given.port))}{side}"
 
 
 def conclusion(examinations: Sequence[Examination]) -> list[str]:

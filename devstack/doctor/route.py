@@ -152,7 +152,7 @@ async def secure(case: Case, given: ConnectionString) -> Finding:
         version, seen = wire.tls_version, certificates.seen_on(wire.tls)
     finally:
         wire.abort()
-    return ok(Check.TLS, f"{version}, certificate issued by {seen}")
+    return ok(Check.TLS, f"{version}, issued by {seen}")
 
 
 async def compare_clocks(case: Case, given: ConnectionString) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -17,9 +18,11 @@ from devstack.doctor.finding import Check, Finding, Verdict
 from hybridge.incoming_connection import IncomingConnection
 from hybridge.protocol.connection_string import parse
 from hybridge.protocol.errors import Unreachable
+from hybridge.transport.stream import Stream
 from relay.settings import RelaySettings
 from tests.support.agent_ends import free_port
 from tests.support.examined import agent, case_of, examine, find, listen_string, verdicts
+from tests.support.in_between import in_between
 from tests.support.relay import HOST, RunningRelay, running_relay
 
 
@@ -173,6 +176,66 @@ async def test_as_many_listeners_as_there_may_be(
         await find(case, Fault.LISTENERS_FULL, verdict=Verdict.WARN)
 
 
+def after_the_101(answer: bytes) -> Callable[[bytes], bytes]:
+    """Say something else than the relay, where it switches to WebSocket."""
+
+    def edit(head: bytes) -> bytes:
+        return answer if head.startswith(b"HTTP/1.1 101") else head
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (b"HTTP/1.1 500 InternalServerError. TrackingId:x\r\n\r\n", Fault.CONNECTION_REFUSED),
+        (b"HTTP/1.1 404 Endpoint does not exist. TrackingId:x\r\n\r\n", Fault.ENTITY_MISSING),
+        (b"", Fault.CONNECTION_FAILED),
+    ],
+)
+async def test_a_relay_that_does_not_connect_a_sender(
+    relay: RunningRelay, answer: bytes, fault: Fault
+) -> None:
+    edit = after_the_101(answer)
+    async with agent(relay), in_between(relay.connect_to, edit_response=edit) as address:
+        await find(case_of(relay, connect_to=address), fault)
+
+
+def only_for_manage(head: bytes) -> bytes:
+    """Refuse the runtime information, as Azure does to rules without Manage."""
+    if b"atom+xml" not in head:
+        return head
+    reason = b"401 Authorization failed for specified action: Manage. TrackingId:x"
+    return head.replace(b"200 OK", reason)
+
+
+async def test_azure_tells_a_sender_less_and_connecting_tells_the_rest(
+    relay: RunningRelay,
+) -> None:
+    async with (
+        agent(relay),
+        in_between(relay.connect_to, edit_response=only_for_manage) as address,
+    ):
+        examination = await examine(case_of(relay, connect_to=address))
+
+    assert examination.cause is None
+    found = verdicts(examination)
+    assert (found[Check.TOKEN], found[Check.CONNECTION]) == (Verdict.OK, Verdict.OK)
+    assert found[Check.ENTITY] is found[Check.LISTENERS] is Verdict.SKIPPED
+    assert [each.fault for each in examination.warnings] == [Fault.METADATA_UNREADABLE]
+
+
+async def test_azure_tells_a_sender_that_no_agent_is_there_when_it_connects(
+    relay: RunningRelay,
+) -> None:
+    async with in_between(relay.connect_to, edit_response=only_for_manage) as address:
+        examination = await examine(case_of(relay, connect_to=address))
+
+    assert examination.cause is not None
+    assert examination.cause.fault is Fault.NO_LISTENER
+    assert examination.findings[-1].fault is Fault.NO_LISTENER
+
+
 # --- there and back -------------------------------------------------------------------------------
 
 
@@ -215,3 +278,23 @@ async def test_a_gateway_that_cannot_be_reached() -> None:
 
     assert (found.fault, found.verdict) == (Fault.RENDEZVOUS_UNREACHABLE, Verdict.FAIL)
     assert "g" * 64 in found.what
+
+
+async def test_a_temporary_listener_that_is_refused(relay: RunningRelay) -> None:
+    sending = parse(relay.connection_string())
+
+    found = await conversation.try_round_trip(case_of(relay), sending, sending)
+
+    assert (found.fault, found.verdict) == (Fault.LISTENER_REFUSED, Verdict.FAIL)
+
+
+async def test_bytes_that_do_not_come_back(
+    relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(stream: Stream) -> None:
+        stream.abort()
+
+    monkeypatch.setattr(conversation, "_echo", lose)
+    found = await round_trip(relay)
+
+    assert (found.fault, found.verdict) == (Fault.BYTES_LOST, Verdict.FAIL)
