@@ -15,6 +15,7 @@ from hybridge.transport.readiness import has_readiness, wait_readable, wait_writ
 from hybridge.transport.socket_stream import MAX_READ_BYTES, SocketStream
 from hybridge.transport.sockets import show_address
 from hybridge.transport.tcp import dial_socket
+from hybridge.transport.trust import CIPHERS, client_context
 from hybridge.transport.untrusted import untrusted
 
 Connect = Callable[[], Awaitable[socket.socket]]
@@ -33,9 +34,6 @@ memory in pieces: 1,000 opened together took 142 KiB each instead of 86."""
 MAX_SESSIONS = 64
 """Most TLS sessions kept for resumption."""
 
-# Our own ends and the relay agree on the first; the others serve everybody else, and real Azure.
-_CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
-
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """Make the relay's context: TLS 1.2 and 1.3, forward secrecy, HTTP/1.1 only (section 1.5).
@@ -45,7 +43,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     # One ticket is enough: each costs a signature's worth of time on every TLS 1.3 handshake.
@@ -72,21 +70,7 @@ class ClientTls:
     """
 
     def __init__(self, ca: Path | None = None) -> None:
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # A resumed TLS 1.2 session costs a third of a handshake, and is known when it is over.
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHERS)
-        if ca is not None:
-            try:
-                context.load_verify_locations(cafile=ca)
-            except (OSError, ssl.SSLError) as error:
-                raise InvalidSetting(
-                    f"CA file {ca}",
-                    "cannot be read" if isinstance(error, OSError) and error.errno else str(error),
-                    hint="give the relay's ca.pem; `hybridge-relay ca` prints it",
-                ) from error
-        self.context = context
+        self.context = client_context(ca)
         # Kept per verified name: a resumed session skips the check of the host name.
         self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
         self._room = asyncio.Semaphore(MAX_HANDSHAKES)
