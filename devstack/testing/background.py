@@ -28,6 +28,7 @@ from devstack.testing.hybrid_connection import (
 from devstack.testing.leaks import Leak
 from devstack.testing.namespace import LEAK_SECONDS, Namespace
 from devstack.testing.own_relay import Relay, relay
+from hybridge.protocol.errors import RelayError
 from relay.settings import RelaySettings
 
 START_SECONDS = 30.0
@@ -52,7 +53,11 @@ class Loop:
         if self._loop.is_closed():
             work.close()
             raise Ended("the relay was used after its end")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except RelayError as error:
+            # It says what is wrong; where in the other thread that was found helps nobody.
+            raise error.with_traceback(None) from None
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function in the loop, and wait for it.

@@ -44,18 +44,17 @@ class Agent:
     def is_connected(self) -> bool:
         """Whether its control channel stands: senders reach the target."""
         agent = self._agent
-        return (
-            agent is not None
-            and not self._is_lost
-            and all(each.is_connected for each in agent.statuses)
-        )
+        if agent is None or self._is_lost:
+            return False
+        return all(each.is_connected for each in agent.statuses)
 
     def lost(self) -> None:
         """Hear that its control channel is closed at the relay: it will find out for itself."""
         self._is_lost = self._agent is not None
 
     def _on_change(self) -> None:
-        self._is_lost = False
+        if self._agent is not None and not all(each.is_connected for each in self._agent.statuses):
+            self._is_lost = False  # It has found out.
         self._changed.set()
 
     async def start(self) -> None:

@@ -143,6 +143,8 @@ class HybridConnection(Located):
             settings = HybridConnectionSettings(
                 connection_string=listen,
                 target=target,
+                # The target shall see the test's connections, and no others.
+                endpoint_check_seconds=0.0,
                 ca=coordinates.ca,
                 connect_to=coordinates.connect_to,
                 endpoint_check_seconds=0,

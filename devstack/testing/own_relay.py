@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -70,30 +70,19 @@ class Relay:
         # Stopping cuts: what would wait for it is a switch of its own.
         self._settings = replace(settings or RelaySettings(), drain_seconds=0.0)
         self._leak_seconds = leak_seconds
-        self._folder = None if ca_dir else tempfile.TemporaryDirectory(prefix="hybridge-ca-")
-        ca = DevelopmentCa.load_or_create(Path(ca_dir or self._folder.name))  # type: ignore[union-attr]
-        self.ca = ca.path
-        """PEM file of the authority that clients must trust."""
-        self._certificate = ca.certificate_for(CERTIFICATE_NAMES)
+        self._ca_dir = ca_dir
         self._namespaces: dict[str, served.Namespace] = {}
         self._own: Namespace | None = None
         self.agents: set[Agent] = set()
         """Those that are told when their control channels are closed."""
         self.tasks = asyncio.TaskGroup()
         """Owns all that runs here."""
-        # Bound and never listening: the port stays ours while the relay is stopped.
-        self._place = socket.socket()
-        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._place.bind((HOST, 0))
+        self._held = ExitStack()
         self._service: Service | None = None
+        self._sockets: list[socket.socket] = []
         self._lifetime = Lifetime()
         self._serving: asyncio.Task[None] | None = None
         self._has_ended = False
-
-    @property
-    def connect_to(self) -> tuple[str, int]:
-        """Where it listens, for the ``connect_to`` of listeners and senders."""
-        return bound_address(self._place)
 
     @property
     def is_running(self) -> bool:
@@ -124,11 +113,11 @@ class Relay:
             return
         if self._has_ended:
             raise Ended("the relay was used after its end")
-        sockets = open_sockets(*self.connect_to, flag="port")
+        self._sockets = open_sockets(*self.connect_to, flag="port")
         namespaces = tuple(self._namespaces.values())
         self._lifetime = Lifetime()
         self._service = Service(self._settings, namespaces, self._certificate)
-        serving = self._service.serve(sockets, self._lifetime)
+        serving = self._service.serve(self._sockets, self._lifetime)
         self._serving = self.tasks.create_task(serving, name="relay")
 
     async def stop(self) -> None:
@@ -141,6 +130,8 @@ class Relay:
         self._lifetime.stop()
         serving, self._serving, self._service = self._serving, None, None
         await asyncio.wait([serving])
+        for sock in self._sockets:
+            sock.close()
         for agent in self.agents:
             agent.lost()
 
@@ -218,8 +209,21 @@ class Relay:
     # --- its block ----------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        await self.tasks.__aenter__()
-        await self.start()
+        with ExitStack() as held:
+            folder = self._ca_dir or held.enter_context(_temporary_folder())
+            ca = DevelopmentCa.load_or_create(folder)
+            self.ca = ca.path
+            """PEM file of the authority that clients must trust."""
+            self._certificate = ca.certificate_for(CERTIFICATE_NAMES)
+            # Bound and never listening: the port stays ours while the relay is stopped.
+            place = held.enter_context(socket.socket())
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind((HOST, 0))
+            self.connect_to = bound_address(place)
+            """Where it listens, for the ``connect_to`` of listeners and senders."""
+            await self.tasks.__aenter__()
+            await self.start()
+            self._held = held.pop_all()
         return self
 
     async def __aexit__(
@@ -228,20 +232,26 @@ class Relay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if self._own is not None:
-                await self._own.__aexit__(kind, error, trace)
-        finally:
-            self._has_ended = True
+        # The caller's own error goes on as it is, not in a group.
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        with self._held:
             try:
-                await self.stop()
+                if self._own is not None:
+                    await self._own.__aexit__(kind, error, trace)
             finally:
-                # The caller's own error goes on as it is, not in a group.
-                is_cancelled = isinstance(error, asyncio.CancelledError)
-                await self.tasks.__aexit__(*((kind, error, trace) if is_cancelled else _NOTHING))
-                self._place.close()
-                if self._folder is not None:
-                    self._folder.cleanup()
+                self._has_ended = True
+                try:
+                    await self.stop()
+                finally:
+                    await self.tasks.__aexit__(
+                        *((kind, error, trace) if is_cancelled else _NOTHING)
+                    )
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="hybridge-ca-") as name:
+        yield Path(name)
 
 
 _NOTHING = (None, None, None)
