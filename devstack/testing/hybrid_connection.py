@@ -147,7 +147,6 @@ class HybridConnection(Located):
                 endpoint_check_seconds=0.0,
                 ca=coordinates.ca,
                 connect_to=coordinates.connect_to,
-                endpoint_check_seconds=0,
             )
             self._agent = Agent(settings, relay.tasks)
             relay.agents.add(self._agent)
