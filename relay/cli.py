@@ -188,8 +188,10 @@ def healthcheck(context: click.Context, /, **_: object) -> None:
         with connection.getresponse() as response:
             body = response.read(1_024).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
+        problem = getattr(error, "strerror", None) or error
         raise Unreachable(
-            f"no answer from http://{where}/health: {error}", hint="is the relay running?"
+            f"no answer from http://{where}/health: {problem}",
+            hint="start the relay, or give the --admin-port that it printed",
         ) from error
     finally:
         connection.close()
