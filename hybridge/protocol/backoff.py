@@ -2,7 +2,7 @@
 
 The very first try comes at once, and the first after a cut within half a second, so that those who
 were cut together do not come back together. After that the delay is drawn between zero and a bound
-that doubles from one second, capped at 2 s in the first five minutes of an outage, in which relays
+that doubles from 0.8 s, capped at 2 s in the first five minutes of an outage, in which relays
 are restarted and machines are updated, and at 30 s after them. A connection that held for 2 s
 counts as health, and the next outage starts afresh. One that broke sooner is part of the same
 outage; in its first five minutes the next try comes within a second all the same.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 FIRST_SECONDS = 0.5
-BASE_SECONDS = 1.0
+BASE_SECONDS = 0.8
 EARLY_CAP_SECONDS = 2.0
 EARLY_OUTAGE_SECONDS = 300.0
 CAP_SECONDS = 30.0

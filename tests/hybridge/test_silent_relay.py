@@ -115,5 +115,5 @@ async def test_after_a_sleep_a_listener_tries_as_at_the_beginning_of_an_outage(
         await until(lambda: len(pauses) >= 4)
         await listener.stop_accepting()
 
-    # Without the sleep the bounds would grow: 0, 1, 2, 2.
-    assert pauses[:4] == [0.0, 1.0, 1.0, 1.0]
+    # Without the sleep the bounds would grow: 0, 0.8, 1.6, 2.
+    assert pauses[:4] == [0.0, 0.8, 0.8, 0.8]

@@ -19,10 +19,10 @@ def _bounds(_low: float, high: float) -> float:
     return high
 
 
-def test_the_first_try_comes_at_once_and_the_bound_doubles_from_one_second() -> None:
+def test_the_first_try_comes_at_once_and_then_the_bound_doubles() -> None:
     backoff = Backoff(_bounds)
 
-    assert [backoff.next_delay(now) for now in (0, 1, 2, 4)] == [0, 1, 2, 2]
+    assert [backoff.next_delay(now) for now in (0, 1, 2, 4)] == [0, 0.8, 1.6, 2]
 
 
 def test_after_five_minutes_of_outage_the_bound_goes_on_doubling_to_thirty_seconds() -> None:
@@ -30,14 +30,14 @@ def test_after_five_minutes_of_outage_the_bound_goes_on_doubling_to_thirty_secon
     delays = [backoff.next_delay(now) for now in (0, 1, 2, EARLY_OUTAGE_SECONDS - 0.1)]
 
     assert delays[-1] == EARLY_CAP_SECONDS
-    assert [backoff.next_delay(EARLY_OUTAGE_SECONDS + now) for now in range(4)] == [8, 16, 30, 30]
+    assert [backoff.next_delay(EARLY_OUTAGE_SECONDS + now) for now in range(4)] == [6.4, 12.8, 25.6, 30]
 
 
 def test_the_delay_is_drawn_between_zero_and_the_bound() -> None:
     backoff = Backoff(lambda low, high: low + (high - low) / 4)
     backoff.next_delay(0)
 
-    assert backoff.next_delay(0) == 0.25
+    assert backoff.next_delay(0) == 0.2
 
 
 def test_a_thousand_delays_are_spread_within_their_bounds() -> None:
@@ -81,7 +81,7 @@ def test_after_health_the_first_try_comes_within_half_a_second() -> None:
 
     backoff.worked(HEALTHY_AFTER_SECONDS)
 
-    assert [backoff.next_delay(now) for now in (200, 200, 201, 259)] == [0.5, 1, 2, 2]
+    assert [backoff.next_delay(now) for now in (200, 200, 201, 259)] == [0.5, 0.8, 1.6, 2]
 
 
 def test_a_connection_that_breaks_sooner_is_the_same_outage() -> None:
@@ -102,8 +102,8 @@ def test_after_a_connection_that_broke_soon_the_next_try_comes_within_a_second()
         delays.append(backoff.next_delay(now + 1))
         backoff.worked(HEALTHY_AFTER_SECONDS / 2)
 
-    assert delays[:6] == [0, 1, 1, 2, 1, 2]
-    assert set(delays[2::2]) == {1.0}
+    assert delays[:6] == [0, 0.8, 0.8, 1.6, 0.8, 1.6]
+    assert set(delays[2::2]) == {0.8}
 
 
 def test_connections_that_break_soon_for_five_minutes_are_tried_for_less_and_less() -> None:
@@ -113,7 +113,7 @@ def test_connections_that_break_soon_for_five_minutes_are_tried_for_less_and_les
         delays.append(backoff.next_delay(now))
         backoff.worked(HEALTHY_AFTER_SECONDS / 2)
 
-    assert max(delays[:100]) == 1
+    assert max(delays[:100]) == 0.8
     assert delays[-1] == CAP_SECONDS
 
 
@@ -124,4 +124,4 @@ def test_who_starts_afresh_tries_at_once_and_then_as_in_a_new_outage() -> None:
 
     backoff.start_afresh()
 
-    assert [backoff.next_delay(now) for now in (400, 401, 402)] == [0, 1, 2]
+    assert [backoff.next_delay(now) for now in (400, 401, 402)] == [0, 0.8, 1.6]
