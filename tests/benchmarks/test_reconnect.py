@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.reconnect import distribution, many_agents, relay_restarts, spread
+from tests.support.chain import FULL_LENGTH, is_full_length
 
 
 def test_a_distribution_is_one_line() -> None:
@@ -24,5 +27,6 @@ def test_an_agent_comes_back_after_each_relay_restart() -> None:
     assert all(seconds >= 0 for seconds in first_tries)
 
 
+@pytest.mark.skipif(not is_full_length(), reason=f"long: set {FULL_LENGTH}")
 def test_all_agents_of_one_process_come_back() -> None:
-    assert len(many_agents(20, processes=1)) == 20
+    assert len(many_agents(50, processes=1)) == 50

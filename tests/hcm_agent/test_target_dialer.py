@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,11 @@ from hcm_agent.http_forward import HttpDialer
 from hcm_agent.http_target import HttpTarget
 from hcm_agent.settings import Target as TargetAddress
 from hcm_agent.target_dialer import DialTcp, TargetDialer
-from hybridge.protocol.errors import TargetRefused, TargetTimedOut
+from hybridge.protocol.errors import RelayError, TargetRefused, TargetTimedOut
 from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import dial_tcp
 from tests.support.agent_ends import Target, free_port
+from tests.support.relay import certificate
 
 Resolve = Callable[[dict[str, list[str]]], None]
 
@@ -83,6 +85,27 @@ async def test_what_comes_of_a_try_is_remembered() -> None:
 
     assert dialing.watch.health.is_reachable is False
     assert "refused the connection" in dialing.watch.health.last_error
+
+
+async def test_of_a_web_service_the_same_is_remembered_its_certificate_included() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate()[:2])
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        web = HttpTarget(scheme="https", host="127.0.0.1", port=port)
+        dialing = Dialing(TargetAddress("127.0.0.1", port))
+        dialing.watch.follow([web])
+        with pytest.raises(RelayError):
+            await dialing.dialer.dial_http(web)
+
+        assert dialing.watch.health.is_reachable is False
+        assert "certificate" in dialing.watch.health.last_error
+
+        plain = HttpTarget(scheme="http", host="127.0.0.1", port=port)
+        (await dialing.dialer.dial_http(plain)).abort()
+
+        assert dialing.watch.health.is_reachable
 
 
 async def test_a_target_that_hangs_is_given_up_at_the_deadline_and_that_is_remembered() -> None:

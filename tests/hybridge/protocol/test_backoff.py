@@ -30,7 +30,12 @@ def test_after_five_minutes_of_outage_the_bound_goes_on_doubling_to_thirty_secon
     delays = [backoff.next_delay(now) for now in (0, 1, 2, EARLY_OUTAGE_SECONDS - 0.1)]
 
     assert delays[-1] == EARLY_CAP_SECONDS
-    assert [backoff.next_delay(EARLY_OUTAGE_SECONDS + now) for now in range(4)] == [6.4, 12.8, 25.6, 30]
+    assert [backoff.next_delay(EARLY_OUTAGE_SECONDS + now) for now in range(4)] == [
+        6.4,
+        12.8,
+        25.6,
+        30,
+    ]
 
 
 def test_the_delay_is_drawn_between_zero_and_the_bound() -> None:
