@@ -9,12 +9,11 @@ from hybridge.protocol import http_headers, messages
 from hybridge.protocol.errors import MalformedMessage, MalformedRequest
 from relay.core.listeners import Delivery, RequestInvitation
 from relay.core.operations import Operation
-from relay.core.request_flow import (
+from relay.core.request_events import (
     AbortRendezvous,
     AbortSender,
     AcceptListener,
     Action,
-    Awaited,
     CloseRendezvous,
     DismissListener,
     EndResponse,
@@ -23,14 +22,13 @@ from relay.core.request_flow import (
     ListenerCame,
     RefuseSender,
     RequestComplete,
-    RequestFlow,
     SendBody,
     SenderBroke,
     SenderLeft,
     StartResponse,
     TimePassed,
-    may_go_inline,
 )
+from relay.core.request_flow import Awaited, RequestFlow, may_go_inline
 from relay.diagnostics import report
 from relay.http_sender import HttpSender
 from relay.request_leg import RequestLeg

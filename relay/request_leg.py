@@ -13,7 +13,7 @@ from hybridge.protocol.frames import Opcode, close_payload, control_frame, heade
 from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.protocol.message_parts import Part, PartReader
 from hybridge.transport.stream import Wire, replay
-from relay.core.request_flow import (
+from relay.core.request_events import (
     Channel,
     Event,
     ListenerClosed,

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from hybridge.protocol.errors import EndpointNotFound, QuotaExceeded
 from hybridge.protocol.messages import RemoteEndpoint, Request
-from relay.core.request_flow import Event, Form
+from relay.core.request_events import Event
+from relay.core.request_flow import Form
 
 MAX_LISTENERS = 25
 """Listeners of one hybrid connection (clause 57)."""

@@ -6,9 +6,7 @@ from itertools import groupby
 
 from hybridge.protocol.messages import Response, UnusableResponse
 from relay.core.listeners import Answers
-from relay.core.request_flow import (
-    BODY_MISSING,
-    UNUSABLE,
+from relay.core.request_events import (
     Channel,
     ControlChannelLost,
     Event,
@@ -17,6 +15,7 @@ from relay.core.request_flow import (
     ResponseStarted,
     ResponseUnusable,
 )
+from relay.core.request_flow import BODY_MISSING, UNUSABLE
 
 
 class Outstanding:

@@ -8,7 +8,7 @@ import pytest
 
 from hybridge.protocol.messages import Response, UnusableResponse
 from relay.core.outstanding import Outstanding
-from relay.core.request_flow import (
+from relay.core.request_events import (
     Channel,
     ControlChannelLost,
     Event,

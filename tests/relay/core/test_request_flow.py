@@ -7,22 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridge.protocol.messages import Response
-from relay.core.request_flow import (
-    LISTENER_GONE,
-    MAX_INLINE_BODY_BYTES,
-    NO_RESPONSE,
+from relay.core.request_events import (
     AbortRendezvous,
     AbortSender,
     AcceptListener,
     Action,
-    Awaited,
     Channel,
     CloseRendezvous,
     ControlChannelLost,
     DismissListener,
     EndResponse,
     Event,
-    Form,
     LeaveRendezvous,
     ListenerCame,
     ListenerClosed,
@@ -30,7 +25,6 @@ from relay.core.request_flow import (
     RefuseSender,
     RendezvousBroken,
     RequestComplete,
-    RequestFlow,
     ResponseBody,
     ResponseEnded,
     ResponseStarted,
@@ -39,8 +33,16 @@ from relay.core.request_flow import (
     SenderBroke,
     SenderLeft,
     StartResponse,
-    State,
     TimePassed,
+)
+from relay.core.request_flow import (
+    LISTENER_GONE,
+    MAX_INLINE_BODY_BYTES,
+    NO_RESPONSE,
+    Awaited,
+    Form,
+    RequestFlow,
+    State,
     may_go_inline,
 )
 
