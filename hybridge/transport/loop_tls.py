@@ -12,17 +12,11 @@ import ssl
 
 from hybridge.protocol.errors import ConnectionLost, RelayError
 from hybridge.transport.loop_stream import LoopStream
+from hybridge.transport.read_room import MAX_READ_BYTES, read_room
 from hybridge.transport.sockets import describe
 from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
 
 _logger = logging.getLogger(__name__)
-
-READ_BYTES = 262_144
-"""Most bytes that a receiver is given at once."""
-
-# Filled and handed on without an await in between, as the one of `SocketStream`.
-_read_buffer = memoryview(bytearray(HEADROOM_BYTES + READ_BYTES))
-_read_target = _read_buffer[HEADROOM_BYTES:]
 
 
 class LoopTlsStream(Wire):
@@ -47,6 +41,7 @@ class LoopTlsStream(Wire):
     ) -> None:
         super().__init__()
         self._wire = wire
+        self._room = read_room()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(
@@ -128,7 +123,7 @@ class LoopTlsStream(Wire):
         filled = self._decrypt()
         try:
             if filled and self._receiver is not None:
-                self._receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+                self._receiver.data(self._room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
             if self._reads:  # The receiver may have paused us just now.
                 self._go_on(filled)
         except Exception:
@@ -144,16 +139,17 @@ class LoopTlsStream(Wire):
             self._read_over = True
             if self._receiver is not None:
                 self._receiver.ended()
-        elif filled == READ_BYTES:
+        elif filled == MAX_READ_BYTES:
             self.loop.call_soon(self._read_on)
         else:
             self._wire.resume()
 
     def _decrypt(self) -> int:
         filled = 0
-        while filled < READ_BYTES and not self._is_end and self._read_error is None:
+        target = self._room.target
+        while filled < MAX_READ_BYTES and not self._is_end and self._read_error is None:
             try:
-                count = self.tls.read(READ_BYTES - filled, _read_target[filled:])
+                count = self.tls.read(MAX_READ_BYTES - filled, target[filled:])
             except ssl.SSLWantReadError:
                 break
             except OSError as error:

@@ -14,6 +14,7 @@ import os
 import socket
 
 from hybridge.protocol.errors import ConnectionLost
+from hybridge.transport.read_room import read_room
 from hybridge.transport.sockets import (
     LINGER_SECONDS,
     MAX_LINGER_BYTES,
@@ -26,15 +27,8 @@ from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
 
 _logger = logging.getLogger(__name__)
 
-MAX_READ_BYTES = 262_144
-"""Most bytes that are read before they are handed on: the size of the process's read buffer."""
-
 READ_BYTES = 4 * 65_528
 """Most bytes of one plain TCP read: four frames that, with headers of 8 bytes, fill TLS records."""
-
-# One buffer for the whole process: filled, handed on and written again without an await in between.
-_read_buffer = memoryview(bytearray(HEADROOM_BYTES + MAX_READ_BYTES))
-_read_target = _read_buffer[HEADROOM_BYTES:]
 
 
 class SocketStream(Wire):
@@ -54,6 +48,7 @@ class SocketStream(Wire):
         super().__init__()
         self._sock = sock
         self._fd = sock.fileno()
+        self._room = read_room()
         self._receiver: Receiver | None = None
         self._held: list[memoryview] = []
         self._reads = False
@@ -98,11 +93,12 @@ class SocketStream(Wire):
         if not self._reads:
             return
         filled = 0
+        room = self._room
         error = self._read_error
         is_end = False
         while error is None and filled <= self._last_start:
             try:
-                count = self._read(_read_target[filled:] if filled else _read_target)
+                count = self._read(room.target[filled:] if filled else room.target)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as problem:
@@ -121,7 +117,7 @@ class SocketStream(Wire):
         receiver = self._receiver
         try:
             if filled and receiver is not None:
-                receiver.data(_read_buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+                receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
             # The socket tells an error once, an end again and again. Where the receiver has paused
             # us just now, the news is for whoever resumes: the receiver may be another then.
             self._read_error = error
@@ -359,7 +355,7 @@ class SocketStream(Wire):
             count = 1
             while count and budget > 0:
                 try:
-                    count = socket.socket.recv_into(self._sock, _read_target)
+                    count = socket.socket.recv_into(self._sock, self._room.target)
                 except (BlockingIOError, InterruptedError):
                     return
                 except OSError:

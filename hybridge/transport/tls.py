@@ -11,8 +11,9 @@ from pathlib import Path
 from hybridge.protocol.errors import InvalidSetting, Unreachable
 from hybridge.transport.loop_stream import open_loop_stream
 from hybridge.transport.loop_tls import LoopTlsStream
+from hybridge.transport.read_room import MAX_READ_BYTES
 from hybridge.transport.readiness import has_readiness, wait_readable, wait_writable
-from hybridge.transport.socket_stream import MAX_READ_BYTES, SocketStream
+from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import show_address
 from hybridge.transport.tcp import dial_socket
 from hybridge.transport.trust import CIPHERS, client_context

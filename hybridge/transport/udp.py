@@ -8,8 +8,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from hybridge.protocol.azbridge import LENGTH_BYTES, MAX_DATAGRAM_BYTES
+from hybridge.protocol.azbridge import LENGTH_BYTES
 from hybridge.protocol.errors import Unreachable
+from hybridge.transport.read_room import read_room
 from hybridge.transport.readiness import wait_readable
 from hybridge.transport.sockets import describe, show_address
 from hybridge.transport.stream import HEADROOM_BYTES
@@ -27,9 +28,6 @@ Peer = tuple[str, int] | tuple[str, int, int, int]
 Take = Callable[[memoryview, int, int, Peer], None]
 """Is given a datagram, ``buffer[start:end]``, and its sender; valid until it returns."""
 
-_buffer = memoryview(bytearray(ROOM_BYTES + MAX_DATAGRAM_BYTES))
-"""One for the process: nothing is awaited between a read and what is made of it."""
-
 
 class UdpSocket:
     """A bound or connected UDP socket. Use as a context: it closes at the end.
@@ -40,6 +38,7 @@ class UdpSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._buffer = read_room().buffer
         self.on_refusal: Callable[[], None] | None = None
 
     async def receive(self, take: Take) -> None:
@@ -55,7 +54,7 @@ class UdpSocket:
 
     def _receive_one(self, take: Take) -> bool:
         try:
-            size, peer = self._socket.recvfrom_into(_buffer[ROOM_BYTES:])
+            size, peer = self._socket.recvfrom_into(self._buffer[ROOM_BYTES:])
         except BlockingIOError:
             return False
         except ConnectionError:
@@ -63,7 +62,7 @@ class UdpSocket:
             return True
         except OSError:
             return False
-        take(_buffer, ROOM_BYTES, ROOM_BYTES + size, peer)
+        take(self._buffer, ROOM_BYTES, ROOM_BYTES + size, peer)
         return True
 
     def _refused(self) -> None:

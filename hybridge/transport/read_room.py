@@ -1,0 +1,40 @@
+"""Where bytes are read to: one place for each thread.
+
+It is filled, handed on and written again without an await in between, so that all connections of an
+event loop share it. Two loops in two threads must not: a read lets the other thread run.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from hybridge.transport.stream import HEADROOM_BYTES
+
+MAX_READ_BYTES = 262_144
+"""Most bytes that are read before they are handed on."""
+
+
+class ReadRoom:
+    """Room for one read. Never kept across an await."""
+
+    __slots__ = ("buffer", "target")
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(HEADROOM_BYTES + MAX_READ_BYTES))
+        """All of it; before what was read, `HEADROOM_BYTES` are free for headers."""
+        self.target = self.buffer[HEADROOM_BYTES:]
+        """Where a read goes."""
+
+
+class _Rooms(threading.local):
+    def __init__(self) -> None:
+        # Python calls it again in each thread that asks.
+        self.room = ReadRoom()
+
+
+_rooms = _Rooms()
+
+
+def read_room() -> ReadRoom:
+    """Give the room of the thread that asks: of the event loop that runs in it."""
+    return _rooms.room
