@@ -19,6 +19,9 @@ from hybridge.protocol.proxies import (
 )
 from hybridge.transport.sockets import describe
 
+_NO_DEADLINE = 86_400.0
+"""Seconds: the caller's own deadline is the sooner one."""
+
 # What the library says, and has no code for.
 _LOGIN_WANTED = ("No acceptable authentication methods", "Unexpected SOCKS authentication method")
 _LOGIN_REFUSED = ("Username and password authentication failure",)
@@ -61,8 +64,7 @@ async def connect_socks(sock: socket.socket, proxy: Proxy, host: str, port: int)
         loop=asyncio.get_running_loop(),
     )
     try:
-        # The caller's deadline is the sooner one.
-        await socks.connect(host, port)
+        await socks.connect(host, port, timeout=_NO_DEADLINE)
     except ProxyError as error:
         raise _socks_failure(error, proxy, host, port) from error
     except OSError as error:

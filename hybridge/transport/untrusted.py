@@ -14,6 +14,9 @@ from hybridge.protocol.redaction import one_line
 LOOK_SECONDS = 5.0
 """How long it may take to learn who signed a certificate."""
 
+READ_BYTES = 65_536
+"""Most bytes of a handshake that are read at once."""
+
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's codes of verification that say: nobody we trust has signed it."""
 
@@ -68,7 +71,7 @@ async def _issuer(host: str, sock: socket.socket) -> str | None:
                 break
             except ssl.SSLWantReadError:
                 await loop.sock_sendall(sock, outgoing.read())
-                data = await loop.sock_recv(sock, 65_536)
+                data = await loop.sock_recv(sock, READ_BYTES)
                 if not data:
                     return None
                 incoming.write(data)
