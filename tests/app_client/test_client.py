@@ -152,6 +152,17 @@ async def test_a_port_in_use_is_named() -> None:
     assert error.hint
 
 
+async def test_an_address_of_its_own_that_is_in_use_is_named() -> None:
+    with socket.create_server(("127.100.96.91", 0)) as taken:
+        forward = to("orders", listen=None, target=("db.corp.local", taken.getsockname()[1]))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with running(Relay(), forward):
+                await asyncio.Event().wait()
+
+    assert "127.100.96.91:" in str(only(caught))
+    assert "in use" in str(only(caught))
+
+
 async def test_a_port_for_the_whole_network_gets_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

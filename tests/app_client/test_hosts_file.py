@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,10 +73,12 @@ def test_whatever_stands_around_it_is_there_again_afterwards(
     path.write_bytes(before)
     file = HostsFile(path)
 
-    file.write([LINE])
-    path.write_bytes(path.read_bytes() + after)
-    file.write([LINE, LINE])
-    file.write([])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: None)  # It takes most of the time.
+        file.write([LINE])
+        path.write_bytes(path.read_bytes() + after)
+        file.write([LINE, LINE])
+        file.write([])
 
     assert path.read_bytes() == before + after
 
@@ -117,6 +122,34 @@ def test_where_it_cannot_be_renamed_it_is_written_in_place(
     assert path.read_bytes() == b"127.0.0.1 localhost\n"
     assert path.stat().st_ino == identity
     assert [each.name for each in tmp_path.iterdir()] == ["hosts"]
+
+
+def _may_mount() -> bool:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return False
+    command = [unshare, "-m", "true"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603
+
+
+@pytest.mark.skipif(not _may_mount(), reason="only root may mount, and needs unshare")
+def test_a_file_that_is_mounted_as_in_a_container_is_written_in_place(path: Path) -> None:
+    other = path.with_name("mounted")
+    other.write_bytes(b"127.0.0.1 localhost\n")
+    code = f"""
+from pathlib import Path
+from app_client.hosts_file import HostsFile
+HostsFile(Path({str(path)!r})).write([{LINE!r}])
+"""
+    script = 'mount --bind "$1" "$2" && exec "$3" -c "$4"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", str(other), str(path)]
+    command += [sys.executable, code]
+
+    subprocess.run(command, check=True)  # noqa: S603
+
+    assert HostsFile(other).lines() == [LINE]
+    assert path.read_bytes() == b"127.0.0.1 localhost\n"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["hosts", "mounted"]
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,11 @@ async def test_last_words_before_a_close_arrive_although_the_relay_was_still_dia
     relay = Relay()
     relay.may_answer.clear()
     async with running(relay, to("orders", listen=unix(path))) as client:
-        application = await visit(client, path)
-        await relay.asked.acquire()
-        await application.send(b"the end is near")
-        await application.close()
+        await client.addresses.get()
+        with socket.socket(socket.AF_UNIX) as application:
+            application.connect(str(path))
+            await relay.asked.acquire()
+            application.sendall(b"the end is near")
 
         relay.may_answer.set()
         target = await relay.far_ends.get()
