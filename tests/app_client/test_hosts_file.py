@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app_client.hosts_file import HostsFile, HostsFileUnusable, OtherLine, default_hosts_file
@@ -62,6 +62,7 @@ def test_a_block_is_replaced_where_it_stands(path: Path) -> None:
     assert path.read_bytes() == b"127.0.0.1 localhost\n192.0.2.1 later\n"
 
 
+@settings(max_examples=40)
 @given(
     before=st.binary(max_size=60).filter(lambda data: b"# " not in data),
     after=st.binary(max_size=20).filter(lambda data: b"# " not in data),

@@ -17,8 +17,7 @@ import re
 import shlex
 import signal
 import string
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +32,15 @@ from hybridge.program.command_line import run_command
 from relay.cli import cli as hybridge_relay
 from tests.support.command import logging_kept
 
-COMMANDS: Mapping[str, tuple[click.Command, str]] = {
-    "hybridge-relay": (hybridge_relay, "relay"),
-    "hcm": (hcm, "hcm_agent"),
-    "app-client": (app_client, "app_client"),
-    "hybridge": (hybridge, "devstack"),
+COMMANDS: Mapping[str, click.Command] = {
+    "hybridge-relay": hybridge_relay,
+    "hcm": hcm,
+    "app-client": app_client,
+    "hybridge": hybridge,
 }
-"""Each command's click command, and the module that ``python -m`` runs."""
+
+LOOK_AGAIN_SECONDS = 0.005
+"""How often a command that goes on is asked whether it has printed all that is shown."""
 
 _BLOCK = re.compile(r"^```console\n(?P<body>.*?)^```$", re.M | re.S)
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ [A-Z]+ ")
@@ -123,9 +124,10 @@ def _matches_line(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed) is not None
 
 
-def _run(words: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    command, _ = COMMANDS[words[0]]
-    printed = io.StringIO()
+def _run(
+    words: list[str], environment: Mapping[str, str], printed: io.StringIO | None = None
+) -> tuple[int, str]:
+    printed = printed or io.StringIO()
     with (
         logging_kept(),
         _environment(environment),
@@ -133,7 +135,7 @@ def _run(words: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
         contextlib.redirect_stderr(printed),
         pytest.raises(SystemExit) as left,
     ):
-        run_command(command, words[0], words[1:])
+        run_command(COMMANDS[words[0]], words[0], words[1:])
     assert isinstance(left.value.code, int)
     return left.value.code, printed.getvalue()
 
@@ -149,29 +151,25 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _run_until_interrupted(
     step: Step, words: list[str], environment: Mapping[str, str]
 ) -> tuple[int, str]:
-    _, module = COMMANDS[words[0]]
+    """Run a command in this process, for that is quicker, and send Ctrl-C once all was printed."""
     step.output.pop()
     awaited = [line for line in step.output if line != "..."]
-    printed: list[str] = []
-    with (
-        subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", module, *words[1:]],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process
-    ):
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                printed.append(line.rstrip("\n"))
-                awaited = [each for each in awaited if not _matches_line(each, printed[-1])]
-                if not awaited:
-                    break
-            process.send_signal(signal.SIGINT)
-            process.stdout.read()
-            code = process.wait()
-        finally:
-            process.kill()
-    return code, "\n".join(printed)
+    printed = io.StringIO()
+    is_over = threading.Event()
+
+    def interrupt() -> None:
+        left = awaited
+        while left and not is_over.wait(LOOK_AGAIN_SECONDS):
+            lines = printed.getvalue().splitlines()
+            left = [each for each in awaited if not any(_matches_line(each, it) for it in lines)]
+        if not is_over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watching = threading.Thread(target=interrupt)
+    watching.start()
+    try:
+        code, _ = _run(words, environment, printed)
+    finally:
+        is_over.set()
+        watching.join()
+    return code, printed.getvalue()
