@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import uuid
@@ -22,6 +23,7 @@ from hybridge.protocol.azbridge import Mode, default_port_name
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import RelayError, Stopping, Unreachable
 from hybridge.sender import Sender
+from hybridge.shared_sender import SharedSender
 from hybridge.transport.accept import accept_connections, give_back
 from hybridge.transport.ending import Ending
 from hybridge.transport.listening import bound_address, open_sockets
@@ -41,13 +43,16 @@ class Connecting(Protocol):
 
 def open_sender(forward: Forward, settings: ClientSettings) -> Connecting:
     """Make the SDK's sender for a hybrid connection."""
-    return Sender(
+    sender = Sender(
         forward.connection_string,
         ca=settings.ca,
         connect_to=settings.connect_to,
         proxy=settings.proxy,
         timing=settings.timing,
     )
+    if forward.is_azbridge or not settings.is_multiplexing:
+        return sender
+    return SharedSender(sender, timing=settings.timing)
 
 
 async def read_metadata(forward: Forward, settings: ClientSettings) -> Metadata:
@@ -149,13 +154,16 @@ class Forwarder:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve the port until ``stopping``, then until the last connection has ended."""
-        await accept_connections(
-            self._sockets,
-            self._serve,
-            max_connections=self._max_connections,
-            name=self.name,
-            stopping=stopping,
-        )
+        async with contextlib.AsyncExitStack() as held:
+            if isinstance(self._sender, SharedSender):
+                await held.enter_async_context(self._sender)
+            await accept_connections(
+                self._sockets,
+                self._serve,
+                max_connections=self._max_connections,
+                name=self.name,
+                stopping=stopping,
+            )
 
     def stop_listening(self) -> None:
         """Take nothing new, so that the port is free for others at once."""

@@ -95,6 +95,9 @@ class ClientSettings:
     datagram_idle_seconds: float = DATAGRAM_IDLE_SECONDS
     """How long datagrams may be silent before their connection is closed."""
 
+    is_multiplexing: bool = True
+    """Whether connections share a rendezvous where the agent is ours."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSources:
@@ -150,6 +153,7 @@ class ClientSources:
             timing=document.settings.timing,
             drain_seconds=document.settings.drain_seconds,
             datagram_idle_seconds=document.settings.datagram_idle_seconds,
+            is_multiplexing=document.settings.multiplex,
         )
 
     @property

@@ -26,6 +26,7 @@ PEERS: tuple[Peer, ...] = (
     OpenSsh(cache=FOLDER / ".cache"),
     Hybridge("asyncio"),
     Hybridge("uvloop"),
+    Hybridge("uvloop", shares=False),
 )
 
 

@@ -97,6 +97,7 @@ def open_listener(settings: HybridConnectionSettings) -> OpenListener:
         connect_to=settings.connect_to,
         proxy=settings.proxy,
         timing=settings.timing,
+        is_multiplexing=settings.is_multiplexing,
     )
 
 

@@ -85,6 +85,9 @@ class HybridConnectionSettings:
     datagram_idle_seconds: float = DATAGRAM_IDLE_SECONDS
     """How long datagrams may be silent before their connection is closed."""
 
+    is_multiplexing: bool = True
+    """Whether clients of ours may send several connections over one rendezvous."""
+
     source: str = field(default="", compare=False)
     """Where it is configured, for people: a file and a key, or the flags."""
 
@@ -195,6 +198,7 @@ class AgentSources:
                 endpoint_check_seconds=common.endpoint_check_seconds,
                 datagram_idle_seconds=common.datagram_idle_seconds,
                 source=source,
+                is_multiplexing=common.multiplex and not to.azbridge,
             )
 
         if self.connection_strings:

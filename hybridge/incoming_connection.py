@@ -6,7 +6,7 @@ from hybridge.protocol import address, messages
 from hybridge.protocol.errors import HandshakeRefused
 from hybridge.rendezvous import dial_rendezvous, join_rendezvous
 from hybridge.transport.dialer import Dialer
-from hybridge.transport.stream import Wire
+from hybridge.transport.stream import RelayedStream, Wire
 from hybridge.transport.timing import Timing
 from hybridge.transport.websocket import WebSocketStream, open_websocket
 
@@ -45,7 +45,7 @@ class IncomingConnection:
         self.abandon()
         self._wire = await dial_rendezvous(self._dialer, self.address, self._timing)
 
-    async def accept(self, subprotocol: str | None = None) -> WebSocketStream:
+    async def accept(self, subprotocol: str | None = None) -> RelayedStream:
         """Join the sender.
 
         Args:

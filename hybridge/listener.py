@@ -16,6 +16,7 @@ from hybridge.control_channel import ControlChannel, open_control_channel
 from hybridge.exchange import Surroundings
 from hybridge.incoming_connection import IncomingConnection
 from hybridge.incoming_request import IncomingRequest
+from hybridge.multiplex_intake import MultiplexIntake
 from hybridge.outgoing_response import RESPONSE_FLUSH_SECONDS
 from hybridge.protocol import address, messages
 from hybridge.protocol.backoff import Backoff
@@ -87,6 +88,8 @@ class Listener:
             that breaks off, and the error goes to the log.
         max_requests: Most requests at a time; more are answered 503.
         response_flush_seconds: When a response that was begun and is not complete leaves in part.
+        is_multiplexing: Whether senders of ours may send several connections over one rendezvous.
+            Each is yielded like any other.
 
     Raises:
         MalformedConnectionString: The text is none, names no hybrid connection, or has no key.
@@ -105,6 +108,7 @@ class Listener:
         request_handler: RequestHandler | None = None,
         max_requests: int = MAX_REQUESTS,
         response_flush_seconds: float = RESPONSE_FLUSH_SECONDS,
+        is_multiplexing: bool = False,
     ) -> None:
         if isinstance(connection_string, str):
             connection_string = parse(connection_string)
@@ -145,6 +149,11 @@ class Listener:
             max_requests=max_requests,
         )
         self._intake.handler = request_handler
+        self._shared = (
+            MultiplexIntake(tasks=self._tasks, timing=self._timing, give=self._give)
+            if is_multiplexing
+            else None
+        )
 
     @property
     def request_handler(self) -> RequestHandler | None:
@@ -169,6 +178,8 @@ class Listener:
         if self._runner is not None:
             self._runner.cancel()
         self._intake.cancel()
+        if self._shared is not None:
+            self._shared.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> AsyncIterator[IncomingConnection]:
@@ -211,6 +222,8 @@ class Listener:
         self._stopping.set()
         self._awake.set()
         self._ending.begin()  # A relay that says nothing is not waited for.
+        if self._shared is not None:
+            self._shared.end()
         if self._runner is not None:
             await asyncio.wait([self._runner])
 
@@ -248,6 +261,8 @@ class Listener:
                     return
                 except RelayError as problem:
                     error = problem
+                if self._shared is not None:
+                    self._shared.leave()
                 if opened is not None:
                     backoff.worked(loop.time() - opened)
                 self._change(online=False, error=None if self._stopping.is_set() else error)
@@ -329,7 +344,18 @@ class Listener:
     ) -> None:
         if isinstance(command, messages.Request):
             self._intake.take(command, body, channel)
-        elif self._waiting.qsize() >= MAX_WAITING_CONNECTIONS:
-            _logger.warning("dropped a sender: %d are waiting", MAX_WAITING_CONNECTIONS)
         else:
-            self._waiting.put_nowait(IncomingConnection(command, self._dialer, self._timing))
+            connection = IncomingConnection(command, self._dialer, self._timing)
+            if self._shared is not None and self._shared.wants(connection):
+                self._shared.take(connection)
+            elif self._shared is not None and self._shared.moves(connection):
+                self._shared.take_move(connection)
+            else:
+                self._give(connection)
+
+    def _give(self, connection: IncomingConnection) -> None:
+        if self._waiting.qsize() >= MAX_WAITING_CONNECTIONS:
+            _logger.warning("dropped a sender: %d are waiting", MAX_WAITING_CONNECTIONS)
+            connection.abandon()
+        else:
+            self._waiting.put_nowait(connection)

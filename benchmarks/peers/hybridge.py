@@ -27,12 +27,15 @@ class Hybridge:
 
     Args:
         event_loop: ``asyncio`` or ``uvloop``.
+        shares: Whether connections share a rendezvous, as they do by default.
     """
 
-    def __init__(self, event_loop: str) -> None:
+    def __init__(self, event_loop: str, *, shares: bool = True) -> None:
         self._event_loop = event_loop
-        self.name = f"hybridge-{event_loop}"
-        self.label = f"Hybridge ({event_loop})"
+        self._shares = shares
+        self.name = f"hybridge-{event_loop}" + ("" if shares else "-plain")
+        plain = "" if shares else ", a rendezvous for each connection"
+        self.label = f"Hybridge ({event_loop}{plain})"
 
     def prepare(self) -> str:
         if self._event_loop == "asyncio":
@@ -63,12 +66,15 @@ class Hybridge:
                 )
             )
             _event(relay, "listening")
+            config = folder / "agent.json"
+            config.write_text(json.dumps({"Settings": {"Multiplex": self._shares}}))
             agent = stack.enter_context(
                 self._program(
                     "hcm_agent",
                     "run",
                     settings={
                         "HCM_CONNECTION_STRING": _connection_string(folder, "defaultListener"),
+                        "HCM_CONFIG": str(config),
                         "HCM_CA": str(folder / "share" / "ca.pem"),
                     },
                 )

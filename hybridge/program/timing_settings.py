@@ -44,6 +44,7 @@ class TimingSettings(Document):
     stalled_peer_timeout_seconds: Seconds = _DEFAULT.stalled_peer_timeout_seconds
     close_timeout_seconds: Seconds = _DEFAULT.close_timeout_seconds
     datagram_idle_seconds: Seconds = DATAGRAM_IDLE_SECONDS
+    multiplex: bool = True
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
 
     @property

@@ -27,7 +27,7 @@ from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
 
 _logger = logging.getLogger(__name__)
 
-READ_BYTES = 4 * 65_528
+READ_BYTES = 4 * 65_520
 """Most bytes of one plain TCP read: four frames that, with headers of 8 bytes, fill TLS records."""
 
 

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
     from hybridge.protocol.errors import RelayError
 
-HEADROOM_BYTES = 14
-"""Writable bytes in front of the data that a `Receiver` is given: room for a frame header."""
+FRAME_HEADROOM_BYTES = 14
+"""Room for the header of a WebSocket frame: what `WebSocketStream.write` needs before the data."""
+
+HEADROOM_BYTES = FRAME_HEADROOM_BYTES + 10
+"""Writable bytes in front of the data that a `Receiver` is given: room for the header of a
+WebSocket frame, and for a multiplexer's before it (8), rounded up."""
 
 MAX_INBOX_BYTES = 262_144
 """Most bytes that an awaited stream holds for its reader before it stops reading the socket."""
@@ -148,6 +152,13 @@ class Stream:
             await self.close()
         else:
             self.abort()
+
+
+class RelayedStream(Stream):
+    """A connection through a hybrid connection, as its listener and its sender get it."""
+
+    subprotocol: str | None = None
+    """The WebSocket sub-protocol that both agreed on, or None."""
 
 
 class Wire(Stream):

@@ -18,7 +18,7 @@ from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.protocol.payload_reader import PayloadReader
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.handshake import shake_hands
-from hybridge.transport.stream import Receiver, Stream, Wire, replay
+from hybridge.transport.stream import Receiver, RelayedStream, Wire, replay
 from hybridge.transport.timing import Timing
 
 FRAME_PAYLOAD_BYTES = 65_528
@@ -50,7 +50,7 @@ async def open_websocket(
     return WebSocketStream(wire, rest=rest, subprotocol=subprotocol, timing=timing or Timing())
 
 
-class WebSocketStream(Stream):
+class WebSocketStream(RelayedStream):
     """The dialling end of a rendezvous, as a byte stream with half-close.
 
     Bytes leave as binary messages. What arrives is given without message boundaries; empty messages

@@ -11,6 +11,7 @@ from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
 from hybridge.transport.listening import open_sockets
 from hybridge.transport.loop_tls import LoopTlsStream
 from hybridge.transport.pump import pump
+from hybridge.transport.stream import RelayedStream
 from hybridge.transport.tcp import dial_tcp, open_tcp
 from hybridge.transport.websocket import WebSocketStream
 from tests.support.loops import UnwatchingLoop, on_every_loop
@@ -30,9 +31,7 @@ def sender_at(relay: RunningRelay) -> connect:
     return connect(relay.connection_string(), ca=relay.ca, connect_to=relay.connect_to)
 
 
-async def joined(
-    relay: RunningRelay, listener: Listener
-) -> tuple[WebSocketStream, WebSocketStream]:
+async def joined(relay: RunningRelay, listener: Listener) -> tuple[RelayedStream, WebSocketStream]:
     """A sender's and a listener's end of one connection."""
     async with asyncio.TaskGroup() as tasks:
         connecting = tasks.create_task(_open(relay))

@@ -20,6 +20,7 @@ from hcm_agent.settings import AgentSettings, HybridConnectionSettings
 from hcm_agent.settings import Target as TargetAddress
 from hybridge.program.lifetime import Lifetime
 from hybridge.protocol import connection_string
+from hybridge.shared_sender import MAX_RENDEZVOUS
 from tests.support.agent_ends import Target
 from tests.support.chain import Chain, running_chain
 from tests.support.relay import running_relay
@@ -30,8 +31,12 @@ WARM_UP = 16
 AT_A_TIME = 8
 MOST_KIB = 100.0
 
-DESCRIPTORS = 6
-"""Of one connection, in all three programs: each has one towards either side."""
+DESCRIPTORS = {False: 6, True: 2}
+"""Of one connection, in all three programs: each has one towards either side. Where connections
+share a rendezvous, only the agent and the client have, towards target and application."""
+
+KEPT = {False: 0, True: 4 * MAX_RENDEZVOUS}
+"""Descriptors of the rendezvous that are kept for the next connection."""
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -56,15 +61,16 @@ def idle_connections(chain: Chain, count: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
 def test_an_idle_connection_costs_at_most_100_kib_in_all_three_and_leaves_no_descriptor(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_property: Callable[[str, object], None], is_shared: bool
 ) -> None:
-    with running_chain(tmp_path) as chain:
+    with running_chain(tmp_path, client_settings={"Multiplex": is_shared}) as chain:
         meter = Meter(chain.pids)
         at_first = meter.descriptors()
         with idle_connections(chain, WARM_UP):
-            assert meter.descriptors() > at_first + WARM_UP * (DESCRIPTORS - 1)
-        descriptors = meter.settled_descriptors(at_first)
+            assert meter.descriptors() > at_first + WARM_UP * (DESCRIPTORS[is_shared] - 1)
+        meter.settled_descriptors(at_first + KEPT[is_shared])
         before = meter.resident_bytes()
 
         with idle_connections(chain, CONNECTIONS):
@@ -72,11 +78,11 @@ def test_an_idle_connection_costs_at_most_100_kib_in_all_three_and_leaves_no_des
                 name: (size - before[name]) / CONNECTIONS / 1_024
                 for name, size in meter.resident_bytes().items()
             }
-        left = meter.settled_descriptors(descriptors)
+        left = meter.settled_descriptors(at_first + KEPT[is_shared])
 
     record_property("KiB per idle connection", grown)
     assert sum(grown.values()) <= MOST_KIB
-    assert left <= descriptors
+    assert left <= at_first + KEPT[is_shared]
 
 
 async def test_no_task_is_left_of_a_connection() -> None:

@@ -20,6 +20,7 @@ from hybridge.protocol.errors import (
     Unreachable,
     UntrustedCertificate,
 )
+from hybridge.transport.stream import RelayedStream
 from hybridge.transport.timing import Timing
 from relay.core.authorization import Grant
 from relay.settings import RelaySettings
@@ -45,7 +46,7 @@ async def ends(
     connection: IncomingConnection,
     sending: asyncio.Task[WebSocketStream],
     subprotocol: str | None = None,
-) -> AsyncIterator[tuple[WebSocketStream, WebSocketStream]]:
+) -> AsyncIterator[tuple[RelayedStream, WebSocketStream]]:
     """Accept; give the listener's and the sender's stream. Both close at the same time."""
     near, far = await connection.accept(subprotocol), await sending
     yield near, far

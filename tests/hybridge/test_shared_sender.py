@@ -1,0 +1,252 @@
+"""Several connections over few rendezvous, through a real relay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hybridge import IncomingConnection, Listener
+from hybridge import shared_sender as module
+from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
+from hybridge.sender import Sender
+from hybridge.shared_sender import SharedSender
+from hybridge.transport.multiplexed_stream import MultiplexedStream
+from hybridge.transport.stream import RelayedStream
+from hybridge.transport.websocket import WebSocketStream
+from tests.support.relay import RunningRelay, running_relay
+from tests.support.until import until
+
+
+class CountingSender(Sender):
+    """Counts the rendezvous that it opens."""
+
+    opened: list[WebSocketStream]
+
+    async def connect(self, **given: object) -> WebSocketStream:
+        stream = await super().connect(**given)  # type: ignore[arg-type]
+        self.opened.append(stream)
+        return stream
+
+
+def counting_sender(relay: RunningRelay) -> CountingSender:
+    sender = CountingSender(relay.connection_string(), ca=relay.ca, connect_to=relay.connect_to)
+    sender.opened = []
+    return sender
+
+
+def listener(relay: RunningRelay, *, is_multiplexing: bool = True) -> Listener:
+    return Listener(
+        relay.connection_string(key_name="listenrule"),
+        ca=relay.ca,
+        connect_to=relay.connect_to,
+        is_multiplexing=is_multiplexing,
+    )
+
+
+async def echo(connection: IncomingConnection, subprotocol: str | None) -> None:
+    stream = await connection.accept(subprotocol)
+    try:
+        while data := await stream.receive():
+            await stream.send(data)
+        await stream.close()
+    except ConnectionLost:
+        stream.abort()
+
+
+@asynccontextmanager
+async def echoing(waiting: Listener, *, takes_first: bool = False) -> AsyncIterator[Listener]:
+    """Answer every sender with what it says; like .NET and Node, take the first sub-protocol."""
+
+    async def serve() -> None:
+        async with asyncio.TaskGroup() as connections:
+            async for connection in waiting:
+                offered = connection.subprotocols
+                chosen = offered[0] if takes_first and offered else None
+                connections.create_task(echo(connection, chosen))
+
+    async with waiting, asyncio.TaskGroup() as tasks:
+        await waiting.wait_online()
+        serving = tasks.create_task(serve())
+        yield waiting
+        serving.cancel()
+
+
+@asynccontextmanager
+async def sharing(
+    relay: RunningRelay,
+) -> AsyncIterator[tuple[SharedSender, CountingSender]]:
+    counting = counting_sender(relay)
+    async with SharedSender(counting) as sender:
+        yield sender, counting
+
+
+async def say(stream: RelayedStream, text: bytes) -> bytes:
+    await stream.send(text)
+    return await stream.receive()
+
+
+async def test_connections_share_a_rendezvous_with_a_listener_of_ours() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        streams = [await sender.connect() for _ in range(10)]
+        assert len(by.opened) == 1
+        for number, stream in enumerate(streams):
+            assert isinstance(stream, MultiplexedStream)
+            text = b"connection %d" % number
+            assert await say(stream, text) == text
+        for stream in streams:
+            await stream.send_eof()
+            assert await stream.receive() == b""
+
+
+async def test_those_that_come_at_once_wait_for_the_first_rendezvous() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        async with asyncio.TaskGroup() as tasks:
+            opening = [tasks.create_task(sender.connect()) for _ in range(16)]
+        assert len(by.opened) == 1
+        for each in opening:
+            assert await say(each.result(), b"x") == b"x"
+            each.result().abort()
+
+
+@pytest.mark.parametrize("takes_first", [True, False])
+async def test_a_listener_of_somebody_else_gets_a_rendezvous_for_each(takes_first: bool) -> None:
+    async with running_relay() as relay:
+        plain = listener(relay, is_multiplexing=False)
+        async with echoing(plain, takes_first=takes_first), sharing(relay) as (sender, by):
+            streams = [await sender.connect() for _ in range(3)]
+            assert len(by.opened) == 3
+            for stream in streams:
+                assert isinstance(stream, WebSocketStream)
+                assert await say(stream, b"plain") == b"plain"
+                await stream.close()
+
+
+async def test_a_refusal_reaches_the_sender_with_its_reason_and_the_rendezvous_lives() -> None:
+    async with running_relay() as relay, listener(relay) as waiting, sharing(relay) as (sender, by):
+        await waiting.wait_online()
+
+        async def refuse() -> None:
+            async for connection in waiting:
+                await connection.reject(502, "The target db:5432 refused the connection.")
+
+        async with asyncio.TaskGroup() as tasks:
+            refusing = tasks.create_task(refuse())
+            for _ in range(3):
+                with pytest.raises(HandshakeRefused) as refused:
+                    await sender.connect()
+                assert refused.value.status == 502
+                assert refused.value.reason == "The target db:5432 refused the connection."
+            refusing.cancel()
+        assert len(by.opened) == 1
+
+
+async def test_without_a_listener_everybody_is_told_so() -> None:
+    async with running_relay() as relay, sharing(relay) as (sender, _):
+        results = await asyncio.gather(
+            *(sender.connect() for _ in range(5)), return_exceptions=True
+        )
+        assert [getattr(each, "status", None) for each in results] == [404] * 5
+
+
+async def test_what_one_listener_no_longer_takes_goes_to_another() -> None:
+    async with (
+        running_relay() as relay,
+        echoing(listener(relay)) as first,
+        sharing(relay) as (sender, by),
+    ):
+        old = await sender.connect()
+        await first.stop_accepting()
+        async with echoing(listener(relay)):
+            await until(lambda: not next(iter(sender._shared)).can_open)
+            new = await sender.connect()
+            assert len(by.opened) == 2
+            assert await say(old, b"goes on") == b"goes on"
+            assert await say(new, b"elsewhere") == b"elsewhere"
+            await old.send_eof()
+            assert await old.receive() == b""
+            await until(lambda: len(sender._shared) == 1)
+            new.abort()
+
+
+async def test_a_lost_rendezvous_breaks_its_connections_and_the_next_one_is_new() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        lost = await sender.connect()
+        by.opened[0].broken(ConnectionLost("the connection broke"))
+        with pytest.raises(ConnectionLost):
+            await asyncio.wait_for(lost.receive(), 20)
+        await until(lambda: not sender._shared or not next(iter(sender._shared)).can_open)
+        assert await say(await sender.connect(), b"again") == b"again"
+
+
+async def test_a_rendezvous_that_nobody_needs_is_closed_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KEEP_SECONDS", 0.01)
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        stream = await sender.connect()
+        await stream.send_eof()
+        assert await stream.receive() == b""
+        await until(lambda: not sender._shared)
+        assert await say(await sender.connect(), b"again") == b"again"
+        assert len(by.opened) == 2
+
+
+async def test_more_rendezvous_are_opened_when_all_are_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BUSY_STREAMS", 2)
+    monkeypatch.setattr(module, "MAX_RENDEZVOUS", 3)
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        streams = []
+        for expected in (1, 1, 2, 2, 3, 3, 3):
+            streams.append(await sender.connect())
+            await until(lambda: sender._growth is None)
+            assert len(by.opened) <= 3, expected
+        assert len(by.opened) == 3
+        for stream in streams:
+            assert await say(stream, b"x") == b"x"
+
+
+async def carry_much(stream: RelayedStream) -> None:
+    """Send some megabytes to an echo, and compare."""
+    data = bytes(range(256)) * 16_384
+
+    async def receive() -> bytes:
+        whole = bytearray()
+        while piece := await stream.receive():
+            whole += piece
+        return bytes(whole)
+
+    async with asyncio.TaskGroup() as tasks:
+        receiving = tasks.create_task(receive())
+        for start in range(0, len(data), 100_000):
+            await stream.send(data[start : start + 100_000])
+        await stream.send_eof()
+    assert receiving.result() == data
+
+
+async def test_a_connection_that_carries_much_moves_to_a_rendezvous_of_its_own() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        light, heavy = await sender.connect(), await sender.connect()
+        await carry_much(heavy)
+        await until(lambda: len(by.opened) == 2)
+        assert by.opened[1].subprotocol == "hybridge.move"
+        assert await say(light, b"still shared") == b"still shared"
+
+
+async def test_one_whose_move_reaches_another_listener_stays_where_it_is() -> None:
+    async with running_relay() as relay, echoing(listener(relay)) as first:
+        async with sharing(relay) as (sender, by):
+            heavy = await sender.connect()
+            other = listener(relay)
+            async with echoing(other):
+                moves = 0
+                while not moves:  # The relay chooses: until it chose the other one.
+                    await carry_much(heavy)
+                    heavy = await sender.connect()
+                    moves += 1
+            assert first.is_online
+            assert len(by.opened) >= 1
