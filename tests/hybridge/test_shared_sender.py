@@ -11,6 +11,7 @@ import pytest
 from hybridge import IncomingConnection, Listener
 from hybridge import shared_sender as module
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
+from hybridge.protocol.multiplex import MOVE_HEADER
 from hybridge.sender import Sender
 from hybridge.shared_sender import SharedSender
 from hybridge.transport.multiplexed_stream import MultiplexedStream
@@ -237,16 +238,35 @@ async def test_a_connection_that_carries_much_moves_to_a_rendezvous_of_its_own()
         assert await say(light, b"still shared") == b"still shared"
 
 
+class UnmovedSender(CountingSender):
+    """The relay gives each rendezvous for a move to another listener, which does not know it."""
+
+    refused = 0
+
+    async def connect(self, **given: object) -> WebSocketStream:
+        if given.get("subprotocols") == module.MOVE_OFFER:
+            self.refused += 1
+            raise HandshakeRefused(410, "The connection is not here, or has ended.")
+        return await super().connect(**given)
+
+
 async def test_one_whose_move_reaches_another_listener_stays_where_it_is() -> None:
-    async with running_relay() as relay, echoing(listener(relay)) as first:
-        async with sharing(relay) as (sender, by):
-            heavy = await sender.connect()
-            other = listener(relay)
-            async with echoing(other):
-                moves = 0
-                while not moves:  # The relay chooses: until it chose the other one.
-                    await carry_much(heavy)
-                    heavy = await sender.connect()
-                    moves += 1
-            assert first.is_online
-            assert len(by.opened) >= 1
+    async with running_relay() as relay, echoing(listener(relay)):
+        unmoved = UnmovedSender(relay.connection_string(), ca=relay.ca, connect_to=relay.connect_to)
+        unmoved.opened = []
+        async with SharedSender(unmoved) as sender:
+            await carry_much(await sender.connect())
+            assert len(unmoved.opened) == 1
+            assert 1 <= unmoved.refused <= 3, "it is not asked for again and again"
+
+
+async def test_a_stranger_cannot_move_a_connection_to_himself() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, _):
+        stream = await sender.connect()
+        thief = counting_sender(relay)
+        with pytest.raises(HandshakeRefused) as refused:
+            await thief.connect(
+                headers=[(MOVE_HEADER, f"{bytes(16).hex()}-1")], subprotocols=module.MOVE_OFFER
+            )
+        assert refused.value.status == 410
+        assert await say(stream, b"mine") == b"mine"
