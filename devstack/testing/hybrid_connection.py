@@ -159,6 +159,7 @@ class HybridConnection(Located):
             ca=self.coordinates.ca,
             connect_to=self.coordinates.connect_to,
             drain_seconds=0.0,
+            is_multiplexing=False,  # A switch is about one connection: each has its rendezvous.
         )
         self._client = Client(forward, settings)
         self._local = await self._client.start(self._relay.tasks)
