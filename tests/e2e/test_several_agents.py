@@ -128,7 +128,7 @@ def chain(
     # The relay's own pings are slow: what is noticed here the agent notices.
     with (
         running_relay_process(folder, {HYBRID_CONNECTION: "127.0.0.1:9"}) as relay,
-        running_client(relay) as client,
+        running_client(relay, {"Multiplex": False}) as client,
     ):
         port = int(wait_for(client, "listening").text("port"))
         yield Chain(relay, port, (first, second))
