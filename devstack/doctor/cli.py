@@ -21,7 +21,6 @@ from hybridge.program.host_port import TARGET
 from hybridge.program.sdk_options import (
     FILE,
     check_ca,
-    connection_string_options,
     given_connection_strings,
 )
 from hybridge.protocol.errors import InvalidSetting
@@ -31,7 +30,11 @@ if TYPE_CHECKING:
     from devstack.doctor.examination import Examination
     from devstack.doctor.finding import Finding
 
-PREFIX = "HYBRIDGE"
+
+def twins(name: str) -> list[str]:
+    """Give the variables of an option: its own, and those that the agent or the client has."""
+    return [f"{prefix}_{name}" for prefix in ("HYBRIDGE", "HCM", "APP_CLIENT")]
+
 
 MAX_TIMEOUT_SECONDS = 600.0
 """Longest that one step may be given."""
@@ -66,8 +69,31 @@ Examples:
   hybridge doctor --config agent.yaml
   hybridge doctor --connection-string "$ORDERS_SEND" --ca ca.pem""",
 )
-@connection_string_options(PREFIX, claim="Listen or Send")
-@click.option("--config", type=FILE, metavar="FILE", help="The file of hcm or app-client.")
+@click.option(
+    "--connection-string",
+    "connection_strings",
+    type=OnePerLine(),
+    multiple=True,
+    metavar="TEXT",
+    envvar=twins("CONNECTION_STRING"),
+    help="From a rule with Listen or Send; repeatable.",
+)
+@click.option(
+    "--connection-string-file",
+    "connection_string_files",
+    type=OnePerLine(FILE),
+    multiple=True,
+    metavar="FILE",
+    envvar=twins("CONNECTION_STRING_FILE"),
+    help="The same from a file.",
+)
+@click.option(
+    "--config",
+    type=FILE,
+    metavar="FILE",
+    envvar=twins("CONFIG"),
+    help="The file of hcm or app-client.",
+)
 @click.option(
     "--as",
     "role",
@@ -77,29 +103,30 @@ Examples:
 @click.option(
     "--target",
     "targets",
-    type=OnePerLine(TARGET),
+    type=OnePerLine(),
     multiple=True,
     metavar="HOST:PORT",
+    envvar=["HYBRIDGE_TARGET", "HCM_TARGET"],
     help="Where the agent connects to.",
 )
 @click.option(
     "--ca",
     type=FILE,
     metavar="FILE",
-    envvar=f"{PREFIX}_CA",
+    envvar=twins("CA"),
     help="Trust these certificates too, PEM.",
 )
 @click.option(
     "--connect-to",
     type=TARGET,
     metavar="HOST:PORT",
-    envvar=f"{PREFIX}_CONNECT_TO",
+    envvar=twins("CONNECT_TO"),
     help="Dial this, not the namespace's host.",
 )
 @click.option(
     "--proxy",
     metavar="URL|@FILE",
-    envvar=f"{PREFIX}_PROXY",
+    envvar=twins("PROXY"),
     help="HTTP or SOCKS5; none for none.  [HTTPS_PROXY]",
 )
 @click.option("--round-trip", is_flag=True, help="Listen for a moment too; takes both keys.")
@@ -118,7 +145,7 @@ def doctor(
     *,
     config: Path | None,
     role: str | None,
-    targets: tuple[tuple[str, int], ...],
+    targets: tuple[str, ...],
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     proxy: str | None,
@@ -129,7 +156,7 @@ def doctor(
 ) -> int:
     """Find out why there is no connection, step by step, and what to do."""
     from devstack.doctor.case import Case, Role
-    from devstack.doctor.given import read_config
+    from devstack.doctor.given import read_config, read_targets
     from hybridge.program.proxy_setting import choose_proxy, given_proxy
     from hybridge.protocol.secret import Secret
 
@@ -138,20 +165,20 @@ def doctor(
     way = Case(
         text=Secret(""),
         role=None if role is None else Role(role),
-        targets=targets,
+        targets=read_targets(targets),
         ca=ca,
         connect_to=connect_to,
         proxy=choose_proxy(given_proxy(proxy), None, key="Proxy"),
         timeout_seconds=timeout,
     )
-    if config is None:
-        cases = [dataclasses.replace(way, text=Secret(text)) for text in given.read()]
-    elif any(
-        context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in _STRINGS
-    ):
+    sources = {name: context.get_parameter_source(name) for name in ("config", *_STRINGS)}
+    typed = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
+    if "config" in typed and len(typed) > 1:
         raise click.UsageError("--config stands beside a connection string; give one", context)
-    else:
+    if config is not None and ("config" in typed or not given):
         cases = read_config(config, way)
+    else:
+        cases = [dataclasses.replace(way, text=Secret(text)) for text in given.read()]
     if not cases:
         raise InvalidSetting(
             "connection string",
@@ -177,8 +204,12 @@ async def _examine(cases: list[Case], *, round_trip: bool, as_json: bool) -> int
                 paper.heading(examination)
                 is_first = False
             paper.finding(finding)
+    missing: InvalidSetting | None = None
     if round_trip:
-        both = pair(examinations)
+        try:
+            both = pair(examinations)
+        except InvalidSetting as error:
+            both, missing = None, error
         if both is not None:
             paper.finding(await both[0].run_round_trip(both[1]))
     if as_json:
@@ -188,6 +219,8 @@ async def _examine(cases: list[Case], *, round_trip: bool, as_json: bool) -> int
         click.echo()
         for line in report.conclusion(examinations):
             click.echo(line)
+    if missing is not None:
+        raise missing
     return EXIT_DONE if all(each.cause is None for each in examinations) else EXIT_FAILED
 
 

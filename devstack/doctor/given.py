@@ -14,6 +14,7 @@ from hybridge.protocol.errors import InvalidSetting
 from hybridge.protocol.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hybridge.protocol.proxies import ProxyChoice
@@ -94,3 +95,25 @@ def _client(path: Path) -> list[Way]:
 
     settings = ClientSources(config=path).load()
     return [Way((), settings.proxy) for _ in settings.forwards]
+
+
+def read_targets(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Read targets as ``hcm run --target`` takes them; UDP ones, which say nothing, are left out.
+
+    Raises:
+        InvalidSetting: One is no target.
+    """
+    from hcm_agent.http_target import is_http_target, parse_http_target
+    from hcm_agent.port_names import parse_target
+    from hybridge.protocol.azbridge import Mode
+
+    found = []
+    for text in texts:
+        if is_http_target(text):
+            to = parse_http_target(text, setting="--target")
+            found.append((to.host, to.port))
+            continue
+        named = parse_target(text, setting="--target")
+        if named.mode is Mode.STREAM:
+            found.append((named.host, named.port))
+    return tuple(found)

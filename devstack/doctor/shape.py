@@ -54,6 +54,8 @@ def read(text: str, role: Role | None) -> tuple[Finding, ConnectionString | None
         given = connection_string.parse(text)
     except MalformedConnectionString as error:
         return _explained(text, error), None
+    if given.path is None and is_odd_key(given) and text.strip().endswith(_key(given)):
+        return fail(Fault.TRUNCATED_STRING, "it ends inside the key"), None
     if given.path is None:
         return fail(Fault.NO_ENTITY_PATH, f"it is the string of the namespace {given.host}"), None
     if placeholder := _placeholder(text):
@@ -61,18 +63,23 @@ def read(text: str, role: Role | None) -> tuple[Finding, ConnectionString | None
     if given.is_anonymous and role is Role.LISTENER:
         return fail(Fault.NO_KEY), None
     if is_odd_key(given):
-        size = len(given.key.reveal()) if given.key else 0
-        odd = f"the key has {size} characters; Azure's have {AZURE_KEY_CHARACTERS}"
+        odd = f"the key has {len(_key(given))} characters; Azure's have {AZURE_KEY_CHARACTERS}"
+        if len(_key(given)) == AZURE_KEY_CHARACTERS:
+            odd = "the key has characters that Azure's have not"
         return warn(Fault.ODD_KEY, odd), given
     return ok(Check.CONNECTION_STRING, _described(given)), given
 
 
 def is_odd_key(given: ConnectionString) -> bool:
     """Whether the key is not of the form in which Azure makes them. A relay may take it yet."""
-    if given.key is None:
+    key = _key(given)
+    if not key:
         return False
-    key = given.key.reveal()
     return len(key) != AZURE_KEY_CHARACTERS or not _KEY_ALPHABET.fullmatch(key)
+
+
+def _key(given: ConnectionString) -> str:
+    return given.key.reveal() if given.key is not None else ""
 
 
 def _described(given: ConnectionString) -> str:

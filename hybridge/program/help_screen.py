@@ -43,7 +43,7 @@ class _Screen(click.Command):
         if self._twins() and self._without_twin():
             sample = _shortest(self._twins())
             flags = ", ".join(each.opts[0] for each in self._twins())
-            text = f"In the environment too, as {sample.envvar}: {flags}."
+            text = f"In the environment too, as {_variable(sample)}: {flags}."
             formatter.write_paragraph()
             for line in textwrap.wrap(text, formatter.width - 2, break_on_hyphens=False):
                 formatter.write(f"  {line}\n")
@@ -53,7 +53,7 @@ class _Screen(click.Command):
         if not self._twins() or self._without_twin():
             return "Options"
         sample = _shortest(self._twins())
-        return f"Options, each with an environment twin ({sample.opts[0]} is {sample.envvar})"
+        return f"Options, each with an environment twin ({sample.opts[0]} is {_variable(sample)})"
 
     def _twins(self) -> list[click.Option]:
         return [each for each in self._options() if each.envvar]
@@ -79,3 +79,9 @@ class Group(_Screen, click.Group):
 
 def _shortest(options: list[click.Option]) -> click.Option:
     return min(options, key=lambda each: len(each.opts[0]))
+
+
+def _variable(option: click.Option) -> str:
+    """Give the first of an option's environment twins: the one of this command's own."""
+    twin = option.envvar
+    return twin if isinstance(twin, str) else next(iter(twin or ()))

@@ -46,6 +46,7 @@ NAMESPACE = GOOD.removesuffix(";EntityPath=hc1")
         (f"Endpoint=sb://{HOST}/", Fault.NO_ENTITY_PATH),
         (f"Endpoint=sb://{HOST}/;SharedAccessKeyName=listenrule", Fault.TRUNCATED_STRING),
         (f"Endpoint=sb://{HOST}/;SharedAccessKeyName=a;SharedAccessKey=", Fault.TRUNCATED_STRING),
+        (NAMESPACE[:-10], Fault.TRUNCATED_STRING),
         (f"Endpoint=sb://{HOST}/;SharedAccessKeyNa", Fault.TRUNCATED_STRING),
         (f"dpoint=sb://{HOST}/;SharedAccessKeyName=a;SharedAccessKey=b", Fault.UNKNOWN_PROPERTY),
         (GOOD.partition(";")[2], Fault.TRUNCATED_STRING),
