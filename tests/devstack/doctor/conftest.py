@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from hybridge.protocol.claims import Claim
-from relay.settings import RelaySettings
 from tests.support.relay import (
     RunningRelay,
     hybrid_connection,
@@ -29,8 +28,7 @@ async def relay() -> AsyncIterator[RunningRelay]:
     )
     root = rule("nsrule", Claim.LISTEN | Claim.SEND | Claim.MANAGE)
     served = replace(served, rules={root.name: root})
-    settings = RelaySettings(drain_seconds=0.0, accept_timeout_seconds=0.3)
-    async with running_relay(served, settings=settings) as running:
+    async with running_relay(served) as running:
         yield running
 
 

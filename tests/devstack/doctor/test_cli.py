@@ -173,7 +173,7 @@ async def test_a_file_with_a_wrong_connection_string_is_examined(run: Run, tmp_p
         ({"HybridConnections": []}, "names no hybrid connection"),
         ({"UserConfig": {}}, "names no hybrid connection"),
         ([1], "names no hybrid connection"),
-        ({"HybridConnections": [{"ConnectionString": "GOOD", "Targte": "a:1"}]}, "unknown key"),
+        ({"HybridConnections": [{"ConnectionString": "GOOD", "Goal": "a:1"}]}, "unknown key"),
     ],
 )
 async def test_a_file_that_cannot_be_used_is_two_lines(

@@ -145,11 +145,12 @@ async def test_an_agent_that_rejects(relay: RunningRelay) -> None:
     assert "target running" in found.next_step
 
 
-async def test_an_agent_that_does_not_come(relay: RunningRelay) -> None:
+async def test_an_agent_that_does_not_come() -> None:
     async def hang(_: IncomingConnection) -> None:
         await asyncio.Event().wait()
 
-    async with agent(relay, hang):
+    settings = RelaySettings(drain_seconds=0.0, accept_timeout_seconds=0.3)
+    async with running_relay(settings=settings) as relay, agent(relay, hang):
         found = await find(case_of(relay), Fault.LISTENER_DOES_NOT_COME)
 
     assert "gateways" in found.next_step
