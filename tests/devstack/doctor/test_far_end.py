@@ -89,6 +89,12 @@ async def test_a_target_is_looked_at_though_the_relay_cannot_be_reached(
 # --- the agent ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the other end's first bytes as long as a busy machine may take."""
+    monkeypatch.setattr(conversation, "FIRST_BYTES_SECONDS", 20.0)
+
+
 async def test_all_is_well_for_a_sender(relay: RunningRelay) -> None:
     async with agent(relay):
         examination = await examine(case_of(relay))
@@ -121,7 +127,7 @@ async def test_senders_need_no_token_where_the_relay_asks_for_none(relay: Runnin
     assert verdicts(examination)[Check.CONNECTION] is Verdict.OK
 
 
-async def test_a_server_that_speaks_first_is_noticed(relay: RunningRelay) -> None:
+async def test_a_server_that_speaks_first_is_noticed(relay: RunningRelay, patient: None) -> None:
     async def greet(connection: IncomingConnection) -> None:
         stream = await connection.accept()
         await stream.send(b"220 hello")
@@ -157,7 +163,9 @@ async def test_an_agent_that_does_not_come() -> None:
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-async def test_a_connection_that_breaks_at_once(relay: RunningRelay, in_order: bool) -> None:
+async def test_a_connection_that_breaks_at_once(
+    relay: RunningRelay, in_order: bool, patient: None
+) -> None:
     async def leave(connection: IncomingConnection) -> None:
         stream = await connection.accept()
         if in_order:
