@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from app_client.forwarder import Outside
-from app_client.hosts import HostsKeeper
+from app_client.hosts import Found, HostsKeeper, entries
 from app_client.hybrid_connection import HybridConnection
 from app_client.local_port import (
     LocalAddress,
@@ -177,6 +177,8 @@ class Client:
                 extra={"event": "open_to_network", "hybrid_connection": served.name},
             )
         self._announce(served.port, address)
+        if self._hosts is None:
+            _warn_of_target(served, address)
 
     def _report(self) -> None:
         found = [(served, served.address) for served in self._serving.values()]
@@ -258,6 +260,24 @@ def _warn_of_listener_rule(forward: Forward) -> None:
                 "event": "rule_of_an_agent",
                 "hybrid_connection": forward.name,
                 "hint": "take the connection string of defaultSender; the agent gets this one",
+            },
+        )
+
+
+def _warn_of_target(served: HybridConnection, address: LocalAddress) -> None:
+    """Say that an application cannot keep the target's name, where it is to: `HostsKeeper` does."""
+    forward, target = served.forward, served.port.target
+    if forward.listen is not None or forward.default_host is not None or target is None:
+        return
+    (entry,) = entries([Found(forward=forward, target=target, address=address)])
+    if entry.problem:
+        logger.warning(
+            "the application cannot keep its name: %s",
+            entry.problem,
+            extra={
+                "event": "name_unusable",
+                "hybrid_connection": forward.name,
+                "hint": entry.next_step,
             },
         )
 

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from app_client.hosts_file import HostsFile
-from app_client.settings import ClientSettings
 from hybridge.protocol.errors import (
     AuthorizationFailed,
-    InvalidSetting,
     RelayError,
     Unreachable,
 )
 from hybridge.transport.listening import AddressUnusable
-from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import dial_tcp
 from tests.support.agent_ends import free_port, receive_all
 from tests.support.client_ends import (
@@ -110,6 +106,25 @@ async def test_two_hybrid_connections_with_the_same_port_do_not_collide() -> Non
 
     assert found["orders"][1] == found["stock"][1] == port
     assert relay.names == ["orders", "stock"]
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [("10.0.0.5", "App Service would bypass"), ("localhost", "App Service on Linux refuses it")],
+)
+async def test_an_endpoint_without_a_name_is_pointed_out(
+    caplog: pytest.LogCaptureFixture, host: str, problem: str
+) -> None:
+    unnamed = to("orders", listen=None, target=(host, free_port()))
+    named = to("stock", listen=None, target=("db.corp.local", free_port()))
+    async with running(Relay(), unnamed, named) as client:
+        for _ in range(2):
+            await client.addresses.get()
+
+    (record,) = with_event(caplog, "name_unusable")
+    assert record.__dict__["hybrid_connection"] == "orders"
+    assert problem in record.message
+    assert "host name" in record.__dict__["hint"]
 
 
 async def test_an_endpoint_that_is_known_needs_no_relay() -> None:
@@ -236,160 +251,3 @@ async def test_an_agents_connection_string_is_suspected_at_once(
     found = with_event(caplog, "rule_of_an_agent")
     assert len(found) == count
     assert all("Send" in record.message and record.__dict__["hint"] for record in found)
-
-
-# --- reload --------------------------------------------------------------------------------------
-
-
-async def test_a_hang_up_without_a_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with running(Relay(), to("orders")) as client:
-        await client.addresses.get()
-        client.hang_up()
-
-        assert not client.lifetime.stopping.is_set()
-    assert with_event(caplog, "reload_refused")
-
-
-async def test_a_reload_opens_what_is_new_closes_what_is_gone_and_cuts_nothing() -> None:
-    relay = Relay()
-    port = free_port()
-    gone, kept = to("gone", listen=("127.0.0.1", port)), to("kept")
-    new = to("new", listen=("127.0.0.1", port))
-    reloads = [ClientSettings(forwards=(kept, new))]
-    async with running(relay, gone, kept, reloads=reloads) as client:
-        found = dict([await client.addresses.get(), await client.addresses.get()])
-        ends: list[Stream] = []
-        for name in ("gone", "kept"):
-            ends += [await dial_tcp(*found[name]), await relay.far_ends.get()]
-
-        client.hang_up()
-        # The new one takes the port of the one that is gone.
-        assert await client.addresses.get() == ("new", ("127.0.0.1", port))
-        ends += [await dial_tcp("127.0.0.1", port), await relay.far_ends.get()]
-        ends += [await dial_tcp(*found["kept"]), await relay.far_ends.get()]
-        assert client.addresses.empty()
-
-        for near, far in zip(ends[::2], ends[1::2], strict=True):
-            await near.send(b"still here")
-            assert await far.receive() == b"still here"
-        for end in ends:
-            end.abort()
-
-    assert relay.names == ["gone", "kept", "new", "kept"]
-
-
-async def test_a_reload_with_an_error_in_the_file_changes_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    relay = Relay()
-    error = InvalidSetting("client.json: HybridConections", "unknown key", hint="HybridConnections")
-    async with running(relay, to("orders"), reloads=[error]) as client:
-        _, address = await client.addresses.get()
-
-        client.hang_up()
-
-        ends = [await dial_tcp(*address), await relay.far_ends.get()]
-        for end in ends:
-            end.abort()
-    (record,) = with_event(caplog, "reload_refused")
-    assert "unknown key" in record.message
-    assert record.__dict__["hint"] == "HybridConnections"
-
-
-async def test_after_a_reload_nothing_that_works_is_ended_by_what_does_not() -> None:
-    relay = Relay(metadata=AuthorizationFailed("401 InvalidSignature"))
-    reloads = [ClientSettings(forwards=(to("stock", listen=None),))]
-    async with running(relay, to("orders"), reloads=reloads) as client:
-        application = await dial(client)
-        target = await relay.far_ends.get()
-
-        client.hang_up()
-        await until(lambda: any(each.failure for each in client.client.served))
-
-        await application.send(b"still here")
-        assert await target.receive() == b"still here"
-        for end in (application, target):
-            end.abort()
-
-
-# --- the hosts file ------------------------------------------------------------------------------
-
-
-async def test_the_hosts_file_has_the_names_of_what_is_open_and_is_as_before_at_the_end(
-    tmp_path: Path,
-) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_bytes(b"127.0.0.1 localhost\n")
-    relay = Relay(metadata=Information(("db.corp.local", free_port())))
-    async with running(relay, to("orders", listen=None), hosts=hosts) as client:
-        await client.addresses.get()
-        await until(lambda: b"127.100.96.91  db.corp.local  #" in hosts.read_bytes())
-
-        client.lifetime.stop()
-        await until(lambda: hosts.read_bytes() == b"127.0.0.1 localhost\n")
-
-
-async def test_for_the_hosts_file_the_target_of_a_chosen_address_is_asked_for(
-    tmp_path: Path,
-) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.touch()
-    relay = Relay(metadata=Information(("db.corp.local", 5432)))
-    async with running(relay, to("orders", listen=("127.0.0.9", 0)), hosts=hosts):
-        await until(lambda: "127.0.0.9  db.corp.local  #" in hosts.read_text())
-        assert "instead of 5432" in hosts.read_text()
-
-
-async def test_what_a_killed_client_left_in_the_hosts_file_is_replaced(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.touch()
-    HostsFile(hosts).write(["127.64.0.9  old.corp.local"])
-    async with running(Relay(), to("orders"), hosts=hosts) as client:
-        await client.addresses.get()
-        assert hosts.read_bytes() == b""
-
-    assert with_event(caplog, "hosts_replaced")
-
-
-async def test_lines_that_another_client_has_put_there_meanwhile_stay(tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.touch()
-    forward = to("orders", listen=None, target=("db.corp.local", free_port()))
-    async with running(Relay(), forward, hosts=hosts):
-        await until(lambda: b"db.corp.local" in hosts.read_bytes())
-        HostsFile(hosts).write(["127.64.0.9  other.corp.local"])
-
-    assert HostsFile(hosts).lines() == ["127.64.0.9  other.corp.local"]
-
-
-async def test_an_ip_address_gets_no_line_and_the_log_says_why(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.touch()
-    forward = to("orders", listen=None, target=("10.0.0.5", free_port()))
-    async with running(Relay(), forward, hosts=hosts) as client:
-        await client.addresses.get()
-        await until(lambda: bool(with_event(caplog, "hosts")))
-
-    (record,) = with_event(caplog, "hosts")
-    assert "is an IP address" in record.message
-    assert hosts.read_bytes() == b""
-
-
-async def test_a_hosts_file_that_breaks_later_ends_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.touch()
-    relay = Relay()
-    async with running(relay, to("orders", target=("db.corp.local", 1)), hosts=hosts) as client:
-        hosts.write_bytes(b"# BEGIN hybridge, and no end\n")
-        application = await dial(client)
-        target = await relay.far_ends.get()
-        for end in (application, target):
-            end.abort()
-
-    assert "does not begin and end once" in caplog.text

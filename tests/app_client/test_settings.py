@@ -14,6 +14,7 @@ from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.protocol.azbridge import Mode
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.protocol.secret import Secret
+from hybridge.transport.unix_listening import UnixAddress
 from tests.support.agent_ends import KEY, connection_string
 
 ORDERS = connection_string("orders")
@@ -76,6 +77,31 @@ def test_the_flag_listen_places_the_port() -> None:
     assert sources.load().forwards[0].listen == ("127.0.0.2", 9)
 
 
+def test_a_file_may_name_the_target_and_a_unix_socket(tmp_path: Path) -> None:
+    named = {"ConnectionString": ORDERS, "Endpoint": "db.corp.local:5432"}
+    anonymous = {"ConnectionString": ANONYMOUS, "Endpoint": "[::1]:5432"}
+    unix = {"ConnectionString": BILLS, "Listen": "unix:/run/db,mode=0660"}
+    document = {"HybridConnections": [named, anonymous, unix]}
+
+    first, second, third = from_file(tmp_path / "client.json", document).load().forwards
+
+    assert (first.listen, first.target) == (None, ("db.corp.local", 5432))
+    assert (second.listen, second.target) == (None, ("::1", 5432))
+    assert (third.listen, third.target) == (
+        UnixAddress(path=Path("/run/db"), mode=0o660),
+        None,
+    )
+
+
+def test_another_place_in_the_file_is_the_same_local_port(tmp_path: Path) -> None:
+    orders, bills = {"ConnectionString": ORDERS}, {"ConnectionString": BILLS}
+    before = from_file(tmp_path / "a", {"HybridConnections": [orders, bills]}).load().forwards
+    after = from_file(tmp_path / "b", {"HybridConnections": [bills, orders]}).load().forwards
+
+    assert set(before) == set(after)
+    assert before[0].listen_setting.endswith("HybridConnections[0].Listen")
+
+
 def test_a_file_may_ask_azbridge_for_a_port_and_listen_for_datagrams(tmp_path: Path) -> None:
     tcp = {"ConnectionString": ORDERS, "Listen": "127.0.0.1:161", "AzBridge": True}
     udp = {**tcp, "Listen": "udp://127.0.0.1:161", "PortName": "snmp"}
@@ -134,6 +160,40 @@ def test_a_file_may_ask_azbridge_for_a_port_and_listen_for_datagrams(tmp_path: P
             {"HybridConnections": [{"ConnectionString": ORDERS, "PortName": "test"}]},
             r"\[0\].PortName: only azbridge has port names",
             "AzBridge",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Endpoint": "db.corp.local"}]},
+            r"\[0\].Endpoint: 'db.corp.local' has no port",
+            "db.corp.local:5432",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "unix:db"}]},
+            r"\[0\].Listen: 'unix:db' has no absolute path",
+            "unix:/PATH",
+        ),
+        (
+            {
+                "HybridConnections": [
+                    {"ConnectionString": ORDERS, "Listen": "unix:/run/db"},
+                    {"ConnectionString": BILLS, "Listen": "unix:/run/db,mode=0660"},
+                ]
+            },
+            "'bills': listens on unix:/run/db, and so does 'orders'",
+            "of its own",
+        ),
+        (
+            {
+                "HybridConnections": [
+                    {"ConnectionString": ORDERS, "Listen": "unix:/run/db", "AzBridge": True}
+                ]
+            },
+            r"\[0\].Listen: a Unix socket has no port to ask azbridge for",
+            "PortName",
+        ),
+        (
+            {"HybridConnections": [{"ConnectionString": ORDERS}, {"ConnectionString": ORDERS}]},
+            "'orders': is configured twice in ns1.example.test",
+            "where each listens",
         ),
         (
             {"HybridConnections": [{"ConnectionString": ANONYMOUS}]},
