@@ -21,6 +21,8 @@ FROM python:3.11-slim AS runtime
 RUN groupadd --gid 10001 hybridge \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin hybridge \
  && install -d -o 10001 -g 10001 -m 0700 /var/lib/hybridge /run/hybridge
+# /var/lib/hybridge is then where relay and hcm keep their state, unless they are told otherwise.
+ENV XDG_STATE_HOME=/var/lib
 ENV PATH=/opt/hybridge/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /
 USER 10001:10001

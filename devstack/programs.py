@@ -59,6 +59,8 @@ class Program:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(_OUR_VARIABLES)
         }
+        # What somebody added to an hcm of his own is not this one's to serve.
+        inherited["HCM_STATE"] = "none"
         # -P: a folder named relay where the user happens to be must not take the package's place.
         self.process = Process(
             module,

@@ -51,9 +51,9 @@ class Agent:
         self._group: asyncio.TaskGroup | None = None
 
     @property
-    def settings(self) -> AgentSettings:
-        """What is served now."""
-        return self._settings
+    def is_running(self) -> bool:
+        """Whether it serves, and has not been asked to stop."""
+        return self._group is not None
 
     @property
     def hybrid_connections(self) -> Sequence[HybridConnection]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from hcm_agent.agent import Agent
-from hcm_agent.settings import AgentSources, require_some
-from hybridge.program import lifetime, logs
+from hcm_agent.commands.entries import add, remove, restart
+from hcm_agent.commands.options import PROGRAM, state_option
+from hcm_agent.commands.service_verbs import logs_, test, version_
+from hcm_agent.commands.views import list_, show
+from hcm_agent.state_directory import find_state_directory
+from hybridge.program import logs
 from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
-from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
     check_ca,
@@ -24,15 +26,7 @@ from hybridge.program.sdk_options import (
     relay_options,
 )
 
-PROGRAM = "hcm"
-
-DESCRIPTORS_PER_CONNECTION = 2
-"""The rendezvous and the target."""
-
-RESERVED_DESCRIPTORS = 256
-"""For control channels, metadata, refusals over the limit, and the log."""
-
-logger = logging.getLogger(__name__)
+__all__ = ["PROGRAM", "cli", "main"]
 
 
 @click.group(
@@ -78,6 +72,21 @@ Example:
     envvar="HCM_ALLOW_TARGET",
     help="Go nowhere else: *.corp.local:*; repeatable.",
 )
+@state_option
+@click.option(
+    "--keys",
+    type=click.Choice(["file", "keyring"]),
+    default="file",
+    envvar="HCM_KEYS",
+    help="Where 'hcm add' keeps keys.  [file]",
+)
+@click.option(
+    "--control",
+    type=click.Choice(["socket", "loopback"]),
+    default="socket",
+    envvar="HCM_CONTROL",
+    help="How the verbs reach it.  [socket]",
+)
 @relay_options("HCM")
 @click.pass_context
 def run(
@@ -88,6 +97,9 @@ def run(
     targets: tuple[str, ...],
     azbridge: bool,
     allow_targets: tuple[str, ...],
+    state: Path | None,
+    keys: str,
+    control: str,
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     proxy: str | None,
@@ -96,11 +108,13 @@ def run(
     verbose: bool,
     **_: object,
 ) -> int:
-    """Connect TCP services on this network to hybrid connections. Dials out only.
+    """Connect TCP services on this network to hybrid connections. Dials out only."""
+    # This is what takes the time, and the verbs do without.
+    from hcm_agent.control.door import Door
+    from hcm_agent.key_storage import Keys
+    from hcm_agent.running import run_service
+    from hcm_agent.settings import AgentSources
 
-    Without --target a connection goes where the relay's metadata says. Connection strings given
-    here take the place of the file's.
-    """
     logs.configure(program=PROGRAM, log_format=log_format, verbose=verbose)
     sources = AgentSources(
         config=config,
@@ -112,30 +126,19 @@ def run(
         connect_to=connect_to,
         proxy=given_proxy(proxy),
     )
-    settings = require_some(sources.load())
     check_ca(ca)
-    max_connections = raise_descriptor_limit(
-        descriptors_per_connection=DESCRIPTORS_PER_CONNECTION, reserve=RESERVED_DESCRIPTORS
+    return run_service(
+        sources,
+        program=PROGRAM,
+        state=find_state_directory(state, environment=os.environ),
+        keys=Keys(keys),
+        door=Door(control),
+        ready_file=ready_file,
     )
-    logger.info(
-        "room for %d connections",
-        max_connections,
-        extra={"event": "limits", "max_connections": max_connections},
-    )
-
-    async def serve(life: lifetime.Lifetime) -> None:
-        agent = Agent(
-            settings,
-            load=lambda: require_some(sources.load()),
-            max_connections=max_connections,
-            ready_file=ready_file,
-        )
-        await agent.run(life)
-
-    return lifetime.run(serve)
 
 
-cli.add_command(completion)
+for verb in (add, list_, show, remove, restart, test, logs_, version_, completion):
+    cli.add_command(verb)
 
 
 def main() -> None:

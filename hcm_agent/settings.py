@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -147,6 +147,9 @@ class AgentSettings:
     drain_seconds: float = 30.0
     """How long running connections may go on after SIGTERM."""
 
+    proxy: ProxyChoice = None
+    """The proxy on the way to the relay, of all hybrid connections."""
+
     settings_for: Callable[[ConnectionString, Destination, str], HybridConnectionSettings] = field(
         default=_without_extras, compare=False, repr=False
     )
@@ -210,7 +213,7 @@ class AgentSources:
             ]
         _check_each(found)
         check_proxy(proxy, (each.connection_string for each in found), self.connect_to)
-        given = self._given_destination()
+        given = given_destination(self.targets, azbridge=self.azbridge, setting="--target")
         if given is not NOT_SAID:
             if not found:
                 raise InvalidSetting(
@@ -229,6 +232,7 @@ class AgentSources:
             hybrid_connections=tuple(found),
             allow_list=self._allow_list(document),
             drain_seconds=common.drain_seconds,
+            proxy=proxy,
             settings_for=settings,
         )
 
@@ -238,24 +242,6 @@ class AgentSources:
         if document.allow_targets is None:
             return None
         return parse_allow_list(document.allow_targets, setting=f"{self.config}: AllowTargets")
-
-    def _given_destination(self) -> Destination:
-        if self.azbridge:
-            ports = [parse_target(text, setting="--target") for text in self.targets]
-            if not ports:
-                raise InvalidSetting(
-                    "--azbridge", "has no target", hint="give --target [NAME/][udp://]HOST:PORT"
-                )
-            return Destination(azbridge=check_ports(ports, setting="--target"))
-        if len(self.targets) > 1:
-            raise InvalidSetting(
-                "--target",
-                f"{len(self.targets)} are given, and a sender can choose only with --azbridge",
-                hint="give one, or --azbridge and a name for each",
-            )
-        for text in self.targets:
-            return Destination(target=parse_one_target(text, setting="--target"))
-        return NOT_SAID
 
     def _document(self) -> _AgentDocument:
         if self.config is None:
@@ -297,6 +283,35 @@ class Entry(Document):
         if self.target is None:
             return NOT_SAID
         return Destination(target=parse_one_target(self.target, setting=f"{source}.Target"))
+
+
+def given_destination(targets: Sequence[str], *, azbridge: bool, setting: str) -> Destination:
+    """Read the targets of one hybrid connection, as ``--target`` and ``--azbridge`` have them.
+
+    Args:
+        targets: One, or with ``azbridge`` any number with their port names.
+        azbridge: Whether senders choose one of them.
+        setting: What they were written for, for the error.
+
+    Raises:
+        InvalidSetting: They cannot be used.
+    """
+    if azbridge:
+        ports = [parse_target(text, setting=setting) for text in targets]
+        if not ports:
+            raise InvalidSetting(
+                "--azbridge", "has no target", hint="give --target [NAME/][udp://]HOST:PORT"
+            )
+        return Destination(azbridge=check_ports(ports, setting=setting))
+    if len(targets) > 1:
+        raise InvalidSetting(
+            setting,
+            f"{len(targets)} are given, and a sender can choose only with --azbridge",
+            hint="give one, or --azbridge and a name for each",
+        )
+    for text in targets:
+        return Destination(target=parse_one_target(text, setting=setting))
+    return NOT_SAID
 
 
 def parse_one_target(text: str, *, setting: str) -> Target | HttpTarget:

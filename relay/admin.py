@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
 import ipaddress
 from typing import TYPE_CHECKING
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
     """Gives body and content type of the metrics, for an ``Accept`` header."""
-
-MAX_ADMIN_CONNECTIONS = 64
-"""More at once are answered with 503."""
 
 
 class Health(enum.Enum):
@@ -99,45 +93,3 @@ def is_welcome(host_header: str, *, bind_host: str) -> bool:
         ipaddress.ip_address(host)
         return True
     return "." not in host or host.endswith(".localhost") or host == bind_host.lower()
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # Signals are the program's: see hybridge.program.lifetime.
-
-
-async def serve(app: ASGIApp, sockets: list[socket.socket], *, until: Awaitable[object]) -> None:
-    """Serve an application on sockets that listen already.
-
-    Args:
-        app: What `make_app` gave.
-        sockets: Closed at the end.
-        until: Ends the server when it is done; running requests get a second.
-    """
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            interface="asgi3",
-            http="h11",
-            ws="none",
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_ADMIN_CONNECTIONS,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=1,
-            h11_max_incomplete_event_size=16_384,
-        )
-    )
-
-    async def end() -> None:
-        await until
-        server.should_exit = True
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(end(), name="admin-end")
-        await server.serve(sockets=sockets)

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from hybridge.program import lifetime
+from hybridge.program import http_server, lifetime
 from hybridge.program.command_line import announce
 from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
@@ -110,7 +110,9 @@ class _Run:
         app = admin.make_app(health, scrape=scraper.scrape, bind_host=self._settings.admin_host)
         life.on_reload = lambda: self._reload(service)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(admin.serve(app, admin_sockets, until=ended.wait()), name="admin")
+            tasks.create_task(
+                http_server.serve(app, admin_sockets, until=ended.wait()), name="admin"
+            )
             # The sockets listen already: who reads this and connects is served.
             self._announce(sockets, admin_sockets)
             try:

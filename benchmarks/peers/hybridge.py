@@ -103,7 +103,12 @@ class Hybridge:
         return Process(
             module,
             [sys.executable, "-P", "-m", module, *arguments, "--log-format", "json"],
-            environment={**inherited, EVENT_LOOP_VARIABLE: self._event_loop, **settings},
+            environment={
+                **inherited,
+                "HCM_STATE": "none",
+                EVENT_LOOP_VARIABLE: self._event_loop,
+                **settings,
+            },
         )
 
 

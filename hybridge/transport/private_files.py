@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import stat
 from typing import TYPE_CHECKING
 
 from hybridge.protocol.errors import RelayError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
 PRIVATE_FILE = 0o600
 PUBLIC_FILE = 0o644
 PRIVATE_DIRECTORY = 0o700
+
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 MAX_FILE_BYTES = 16_777_216
 """Larger files are not ours."""
@@ -29,6 +37,9 @@ class UnusableFile(RelayError):
     def __init__(self, path: Path, problem: str, *, hint: str) -> None:
         super().__init__(f"{path}: {problem}", hint=hint)
         self.path = path
+
+
+_MAKE_NEW_KEYS = "if somebody may have read it, delete it: new keys are made"
 
 
 def make_private_directory(path: Path) -> None:
@@ -70,27 +81,30 @@ def locked(directory: Path) -> Iterator[None]:
     """
     path = directory / ".lock"
     try:
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE
-        )
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC | _NOFOLLOW, PRIVATE_FILE)
     except OSError as error:
         raise _not_writable(path, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
-def read_private(path: Path) -> bytes | None:
+def read_private(path: Path, *, if_exposed: str = _MAKE_NEW_KEYS) -> bytes | None:
     """Read a file that holds keys; None when there is none.
+
+    Args:
+        path: The file.
+        if_exposed: What to do besides closing it, when others may read it.
 
     Raises:
         UnusableFile: It is a symbolic link, not a file, readable by others, or cannot be read.
     """
     try:
         # O_NONBLOCK: opening a named pipe would wait for its other end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | _CLOEXEC | _NOFOLLOW | _NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -102,12 +116,12 @@ def read_private(path: Path) -> bytes | None:
             path, f"cannot be read: {error.strerror}", hint="check its owner and permissions"
         ) from error
     try:
-        return _read_checked(path, descriptor)
+        return _read_checked(path, descriptor, if_exposed)
     finally:
         os.close(descriptor)
 
 
-def _read_checked(path: Path, descriptor: int) -> bytes:
+def _read_checked(path: Path, descriptor: int, if_exposed: str) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise UnusableFile(path, "is not a file", hint="move it away")
@@ -115,7 +129,7 @@ def _read_checked(path: Path, descriptor: int) -> bytes:
         raise UnusableFile(
             path,
             f"holds keys and others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"chmod 600 {path}; if somebody may have read it, delete it: new keys are made",
+            hint=f"chmod 600 {path}; {if_exposed}",
         )
     if status.st_size > MAX_FILE_BYTES:
         raise UnusableFile(path, "is too large to be ours", hint="move it away")
@@ -142,7 +156,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> No
     beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode
+            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC | _NOFOLLOW, mode
         )
         try:
             with open(descriptor, "wb") as file:
@@ -162,7 +176,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> No
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a crash of the machine."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
     try:
         # Some network and container file systems cannot do this for a directory.
         with contextlib.suppress(OSError):

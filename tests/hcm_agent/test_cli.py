@@ -26,6 +26,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "PROXY",
     ):
         monkeypatch.delenv(f"HCM_{name}", raising=False)
+    monkeypatch.setenv("HCM_STATE", "none")
 
 
 def hcm(*args: str) -> int:

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from hybridge.program.http_server import serve
 from hybridge.transport.listening import bound_address, open_sockets
-from relay.admin import Health, is_welcome, make_app, serve
+from relay.admin import Health, is_welcome, make_app
 
 
 async def ask(port: int, text: str) -> tuple[int, object]:

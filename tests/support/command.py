@@ -62,7 +62,7 @@ class RunningProgram:
         }
         self.process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", self.module, *self.args, "--log-format", "json", "--verbose"],
-            env={**inherited, **self.environment},
+            env={**inherited, "HCM_STATE": "none", **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

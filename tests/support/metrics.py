@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from hybridge.program import http_server
 from hybridge.transport.listening import bound_address, open_sockets
 from relay import admin
 from relay.scraper import Scraper
@@ -67,6 +68,8 @@ async def admin_port(service: Service) -> AsyncIterator[AdminPort]:
     scraper = Scraper(service.gateway, service.lag)
     app = admin.make_app(lambda: admin.Health.HEALTHY, scrape=scraper.scrape, bind_host="127.0.0.1")
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(admin.serve(app, sockets, until=ended.wait()), name="admin under test")
+        tasks.create_task(
+            http_server.serve(app, sockets, until=ended.wait()), name="admin under test"
+        )
         yield AdminPort(bound_address(sockets[0])[1])
         ended.set()

@@ -1,0 +1,8 @@
+"""The verbs of ``hcm``: each asks the service that runs, prints, and ends.
+
+- `options`: the flags that they have in common
+- `entries`: add, remove, restart
+- `views`: list, show
+- `service_verbs`: test, logs, version
+- `table`: what they print for people
+"""

@@ -1,0 +1,60 @@
+"""The flags that the verbs have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hcm_agent.control.client import ServiceClient
+from hcm_agent.state_directory import StateDirectory, find_state_directory
+from hybridge.program.sdk_options import FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = "hcm"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+state_option = click.option(
+    "--state",
+    type=FILE,
+    metavar="DIR",
+    envvar="HCM_STATE",
+    help="Directory of the service; none: no verbs.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs, as JSON.")
+
+
+def name_options(function: Function) -> Function:
+    """``-ns`` and ``-n``: which hybrid connection."""
+    function = click.option(
+        "-n", "--name", required=True, metavar="NAME", help="Name of the hybrid connection."
+    )(function)
+    return click.option(
+        "-ns", "--namespace", required=True, metavar="NAMESPACE", help="Its namespace, or its host."
+    )(function)
+
+
+def directory_of(state: Path | None) -> StateDirectory | None:
+    """Find the service's directory."""
+    return find_state_directory(state, environment=os.environ)
+
+
+def service(state: Path | None) -> ServiceClient:
+    """Give the service to ask.
+
+    Raises:
+        InvalidSetting: It is one without verbs.
+    """
+    return ServiceClient(directory_of(state))
+
+
+def print_json(found: object) -> None:
+    """Print a JSON document for people and programs."""
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False))

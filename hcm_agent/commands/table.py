@@ -1,0 +1,136 @@
+"""What ``hcm list`` and ``hcm show`` print for people, good at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hybridge.protocol.redaction import one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_COLOURS = {"Connected": "green", "Disconnected": "red", "NotFound": "yellow"}
+
+_SHOWN = (
+    "Namespace",
+    "Name",
+    "Endpoint",
+    "Status",
+    "NumberOfListeners",
+    "ServiceBusEndpoint",
+    "CreatedOn",
+    "LastUpdated",
+    "StatusSince",
+    "OpenConnections",
+    "KeyName",
+    "Source",
+)
+"""Fields that `print_one` shows as they are."""
+
+
+def print_list(found: object) -> None:
+    """Print all hybrid connections."""
+    _print(_listing(found))
+
+
+def print_one(found: Mapping[str, object]) -> None:
+    """Print one hybrid connection, a field a line."""
+    lines = Table.grid(padding=(0, 2))
+    for name in _SHOWN:
+        lines.add_row(Text(name), _status(found) if name == "Status" else Text(_value(found[name])))
+    lines.add_row(Text("Reachable"), _reachable(found))
+    if found["LastError"]:
+        lines.add_row(Text("LastError"), Text(_value(found["LastError"])))
+        lines.add_row(Text("Hint"), Text(_value(found["Hint"])))
+    _print(lines)
+
+
+def _print(shown: RenderableType) -> None:
+    console = _console()
+    with console.capture() as captured:
+        console.print(shown)
+    # Without the blanks that fill each line up.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def show_live(lists: Iterable[object]) -> None:
+    """Show each list in the place of the one before, until there are no more.
+
+    Where standard output is no terminal they are printed one after the other.
+    """
+    console = _console()
+    if not console.is_terminal:
+        for found in lists:
+            _print(_listing(found))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for found in lists:
+            live.update(_listing(found), refresh=True)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _listing(found: object) -> RenderableType:
+    entries = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    if not entries:
+        return Text("nothing is served yet: hcm add")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("Name", overflow="fold")
+    table.add_column("Namespace", overflow="fold")
+    table.add_column("Status", no_wrap=True)
+    table.add_column("Endpoint", overflow="fold")
+    table.add_column("Open", justify="right", no_wrap=True)
+    for each in entries:
+        endpoint = Text(_value(each["Endpoint"]) + "\n")
+        table.add_row(
+            Text(_value(each["Name"])),
+            Text(_value(each["Namespace"])),
+            _status(each),
+            endpoint.append_text(_reachable(each)),
+            Text(_value(each["OpenConnections"])),
+        )
+    troubles = [
+        Text(f"{_value(each['Name'])}: {_value(each['LastError'])}\n  {_value(each['Hint'])}")
+        for each in entries
+        if each["LastError"]
+    ]
+    return Group(table, *troubles)
+
+
+def _status(found: Mapping[str, object]) -> Text:
+    status = _value(found["Status"])
+    return Text(status, style=_COLOURS.get(status, ""))
+
+
+def _reachable(found: Mapping[str, object]) -> Text:
+    """Say the honest second line: what stands behind the agent."""
+    since = f" since {_clock(found['EndpointSince'])}" if found["EndpointSince"] else ""
+    match found["EndpointReachable"]:
+        case True:
+            return Text(f"reachable{since}", style="green")
+        case False:
+            return Text(f"not reachable{since}: {_value(found['EndpointLastError'])}", style="red")
+        case _:
+            return Text("not tried yet", style="dim")
+
+
+def _clock(time: object) -> str:
+    """Write a time as people read it: the time alone if it is today's. In UTC, as the log is."""
+    then, now = datetime.fromisoformat(str(time)), datetime.now(UTC)
+    return f"{then:%H:%M:%S}Z" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}Z"
+
+
+def _value(value: object) -> str:
+    # Some of it is the relay's own words.
+    return "unknown" if value is None else one_line(str(value))

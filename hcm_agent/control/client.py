@@ -1,0 +1,120 @@
+"""The verbs' side: HTTP to the service, errors as it told them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from typing import TYPE_CHECKING
+
+from hcm_agent.control.door import ServiceNotRunning, connect
+from hybridge.protocol.errors import InvalidSetting, RelayError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from hcm_agent.state_directory import StateDirectory
+
+ANSWER_SECONDS = 30.0
+"""How long the service may take; the longest verb waits for an endpoint."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a socket that is connected already."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__("hcm")
+        self.sock = sock
+
+
+class ServiceClient:
+    """Speaks to the service of one state directory; each question is a connection.
+
+    Args:
+        state: The directory; None where the service was told to have none.
+    """
+
+    def __init__(self, state: StateDirectory | None) -> None:
+        if state is None:
+            raise InvalidSetting(
+                "--state", "a service with the state 'none' has no verbs", hint="name its directory"
+            )
+        self._state = state
+
+    def get(self, path: str) -> object:
+        """Ask for something.
+
+        Raises:
+            NotOurs: The socket is another user's.
+            RelayError: What the service says is wrong.
+            ServiceNotRunning: Nobody answers.
+        """
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, **fields: object) -> dict[str, object]:
+        """Do something; errors as for `get`.
+
+        Raises:
+            InvalidSetting: The service says that a value cannot be used.
+        """
+        found = self._ask("POST", path, json.dumps(fields).encode())
+        if not isinstance(found, dict):
+            raise self._other_version()
+        return found
+
+    def lines(self, path: str) -> Iterator[str]:
+        """Give the lines of an answer as they come, until the service ends; errors as for `get`."""
+        with self._opened(timeout_seconds=None) as (connection, headers):
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                raise self._other_version()
+            for line in response:
+                yield line.decode(errors="replace").rstrip("\n")
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> object:
+        with self._opened(timeout_seconds=ANSWER_SECONDS) as (connection, headers):
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            data = response.read()
+        try:
+            found: object = json.loads(data)
+        except ValueError:
+            raise self._other_version() from None
+        if response.status == 200:
+            return found
+        raise _told(found)
+
+    @contextlib.contextmanager
+    def _opened(
+        self, *, timeout_seconds: float | None
+    ) -> Iterator[tuple[http.client.HTTPConnection, dict[str, str]]]:
+        sock, token = connect(self._state, timeout_seconds=timeout_seconds)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            with contextlib.closing(_Connection(sock)) as connection:
+                yield connection, headers
+        except TimeoutError:
+            raise RelayError(
+                f"the service in {self._state.path} does not answer",
+                hint="look into its log, or start it again",
+            ) from None
+        except (OSError, http.client.HTTPException):
+            raise ServiceNotRunning(self._state) from None
+
+    def _other_version(self) -> RelayError:
+        return RelayError(
+            f"what answers in {self._state.path} is not this version of hcm",
+            hint="start the service again, so that it is of the same version",
+        )
+
+
+def _told(found: object) -> RelayError:
+    fields = found if isinstance(found, dict) else {}
+    message = str(fields.get("error", "the service refused"))
+    hint = str(fields.get("hint", ""))
+    if fields.get("isUsage") is True:
+        setting, _, problem = message.partition(": ")
+        return InvalidSetting(setting, problem, hint=hint)
+    return RelayError(message, hint=hint)

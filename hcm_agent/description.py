@@ -1,0 +1,68 @@
+"""One hybrid connection as `hcm show` has it: Hybrid Connection Manager's fields, then ours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from hybridge.program.advice import advice
+from hybridge.program.host_port import format_host_port
+from hybridge.protocol.claims import Claim
+
+if TYPE_CHECKING:
+    from hcm_agent.hybrid_connection import HybridConnection
+
+AZURE_SUFFIX = ".servicebus.windows.net"
+
+ADDED = "added"
+"""The source of what `hcm add` stored."""
+
+
+def namespace_name(host: str) -> str:
+    """The namespace as Azure names it: ``contoso``; elsewhere its whole host name."""
+    return host.removesuffix(AZURE_SUFFIX)
+
+
+def describe(
+    served: HybridConnection, *, open_connections: int, source: str, monotonic: float
+) -> dict[str, object]:
+    """Give all that is known of one hybrid connection, for JSON. No key is in it.
+
+    Args:
+        served: The hybrid connection.
+        open_connections: With those that outlived a restart of its listener.
+        source: `ADDED`, or where it is configured.
+        monotonic: The time of the clock that its status has.
+    """
+    status, entry = served.status, served.settings
+    information = served.facts.information
+    target = status.target
+    if not target and information is not None and information.target is not None:
+        target = format_host_port(*information.target)
+    address = entry.connection_string
+    endpoint = status.endpoint
+    since = datetime.now(UTC) - timedelta(seconds=monotonic - status.since)
+    error = status.last_error
+    return {
+        "Namespace": namespace_name(address.host),
+        "Name": entry.name,
+        "Endpoint": target,
+        "Status": status.state.value,
+        "NumberOfListeners": None if information is None else information.listener_count,
+        "ServiceBusEndpoint": (
+            address.host if address.port == 443 else format_host_port(address.host, address.port)
+        ),
+        "CreatedOn": None if information is None else information.created_at,
+        "LastUpdated": None if information is None else information.updated_at,
+        "StatusSince": since.isoformat(timespec="seconds"),
+        "LastError": str(error or ""),
+        "Hint": advice(error, claim=Claim.LISTEN) if error else "",
+        "EndpointReachable": endpoint.is_reachable,
+        "EndpointSince": (
+            None if endpoint.since is None else endpoint.since.isoformat(timespec="seconds")
+        ),
+        "EndpointLastError": endpoint.last_error,
+        "OpenConnections": open_connections,
+        "KeyName": address.key_name or "",
+        "Source": source,
+    }
