@@ -54,15 +54,18 @@ def describe(
         ),
         "CreatedOn": None if information is None else information.created_at,
         "LastUpdated": None if information is None else information.updated_at,
-        "StatusSince": since.isoformat(timespec="seconds"),
+        "StatusSince": _written(since),
         "LastError": str(error or ""),
         "Hint": advice(error, claim=Claim.LISTEN) if error else "",
         "EndpointReachable": endpoint.is_reachable,
-        "EndpointSince": (
-            None if endpoint.since is None else endpoint.since.isoformat(timespec="seconds")
-        ),
+        "EndpointSince": None if endpoint.since is None else _written(endpoint.since),
         "EndpointLastError": endpoint.last_error,
         "OpenConnections": open_connections,
         "KeyName": address.key_name or "",
         "Source": source,
     }
+
+
+def _written(time: datetime) -> str:
+    """As the relay writes times: UTC, in whole seconds."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

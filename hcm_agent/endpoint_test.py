@@ -18,9 +18,11 @@ from hybridge.transport.http_exchange import exchange
 from hybridge.transport.tcp import dial_tcp
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from hybridge.protocol.proxies import ProxyChoice
+    from hybridge.transport.stream import Stream
 
 TRY_SECONDS = 10.0
 """How long an endpoint may take to answer."""
@@ -37,6 +39,8 @@ class RelayRoute:
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
     proxy: ProxyChoice = None
+    dial: Callable[[str, int], Awaitable[Stream]] = dial_tcp
+    """To targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,7 @@ async def try_endpoint(
             if is_namespace:
                 status = await _get(host, port, route)
             else:
-                (await dial_tcp(host, port)).abort()
+                (await route.dial(host, port)).abort()
     except TimeoutError:
         problem = TargetTimedOut(f"{bare} did not answer within {timeout_seconds:g} s")
     except RelayError as error:

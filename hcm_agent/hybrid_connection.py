@@ -270,6 +270,7 @@ class HybridConnection:
             return
         if listener.is_online:
             self.status.went_online()
+            self.facts.expire()
             self._lookup.refresh()
         else:
             self.status.went_offline(None if self._retired.is_set() else listener.last_error)

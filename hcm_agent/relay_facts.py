@@ -54,6 +54,10 @@ class RelayFacts:
             self.information = found
         return found
 
+    def expire(self) -> None:
+        """Something has changed: the next `refresh` asks."""
+        self._asked_at = None
+
     async def refresh(self, *, max_age_seconds: float) -> None:
         """Ask the relay if its last answer is older; it stays where there is no new one."""
         async with self._one_at_a_time:

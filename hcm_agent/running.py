@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hcm_agent.agent import Agent
 from hcm_agent.control.door import Door, listening
+from hcm_agent.hybrid_connection import Outside
 from hcm_agent.key_storage import Keys, KeyStorage
 from hcm_agent.log_ring import LogRing
 from hcm_agent.service import Service
@@ -74,21 +75,10 @@ def run_service(
     # First, so that a mistake in the configuration is told whatever the state directory holds.
     configured = sources.load()
     with ExitStack() as opened:
-        run: _Run | None = None
-        if state is not None:
-            try:
-                opened.enter_context(state.held())
-                run = _Run(sources, state, program=program, keys=keys)
-                run.open(door, opened)
-            except RelayError as error:
-                if state.is_named or not configured.hybrid_connections:
-                    raise
-                run = None
-                logger.warning(
-                    "there are no verbs, and nothing that was added is served: %s",
-                    error,
-                    extra={"event": "no_verbs", "hint": f"{error.hint}; or say --state none"},
-                )
+        run: ServiceRun | None = None
+        if state is not None and _hold(state, opened, is_needed=not configured.hybrid_connections):
+            run = ServiceRun(sources, state, program=program, keys=keys)
+            run.open(door, opened)
         max_connections = raise_descriptor_limit(
             descriptors_per_connection=DESCRIPTORS_PER_CONNECTION, reserve=RESERVED_DESCRIPTORS
         )
@@ -110,7 +100,6 @@ def run_service(
                 await agent.run(life)
 
             return lifetime.run(serve)
-        opened.callback(run.close)
         with_verbs = run
         return lifetime.run(
             lambda life: with_verbs.main(
@@ -119,23 +108,71 @@ def run_service(
         )
 
 
-class _Run:
-    """A service that has a directory and hears verbs."""
+def _hold(state: StateDirectory, opened: ExitStack, *, is_needed: bool) -> bool:
+    try:
+        opened.enter_context(state.held())
+    except RelayError as error:
+        if state.is_named or is_needed:
+            raise
+        logger.warning(
+            "there are no verbs, and nothing that was added is served: %s",
+            error,
+            extra={
+                "event": "no_verbs",
+                "hint": f"{error.hint}; --state none says that it is meant",
+            },
+        )
+        return False
+    return True
+
+
+class ServiceRun:
+    """A service that has a directory and hears verbs.
+
+    Args:
+        sources: What is configured.
+        state: The directory; the caller holds it.
+        program: The name that log lines carry.
+        keys: Where the keys of what will be added are kept.
+        outside: The relay and the targets.
+
+    Raises:
+        RelayError: What is configured, or was added, cannot be used.
+    """
 
     def __init__(
-        self, sources: AgentSources, state: StateDirectory, *, program: str, keys: Keys
+        self,
+        sources: AgentSources,
+        state: StateDirectory,
+        *,
+        program: str,
+        keys: Keys,
+        outside: Outside | None = None,
     ) -> None:
         self._state = state
         keyring = KeyStorage(state.path)
         if keys is Keys.KEYRING:
             keyring.check()
         self._sources = sources
+        self._outside = outside or Outside()
         self._service = Service(sources, Store(state.connections, keyring), keys=keys)
         self._settings = self._service.load()
         self._ring = LogRing(program)
 
+    @property
+    def agent(self) -> Agent:
+        """Serves; there once `main` runs."""
+        if self._service.agent is None:
+            raise AssertionError("it does not run yet")
+        return self._service.agent
+
     def open(self, door: Door, opened: ExitStack) -> None:
-        """Listen for the verbs, and remember the log from now on."""
+        """Listen for the verbs, and remember the log from now on; until ``opened`` closes.
+
+        Raises:
+            CannotListen: The socket cannot be opened.
+            UnusableFile: The token cannot be written.
+        """
         try:
             self._sock, self._token = opened.enter_context(listening(self._state, door))
         except OSError as error:
@@ -144,10 +181,7 @@ class _Run:
                 hint="choose another directory with --state, a short one",
             ) from error
         logging.getLogger().addHandler(self._ring)
-
-    def close(self) -> None:
-        """Remember the log no more."""
-        logging.getLogger().removeHandler(self._ring)
+        opened.callback(logging.getLogger().removeHandler, self._ring)
 
     async def main(self, life: Lifetime, *, max_connections: int, ready_file: Path | None) -> None:
         """Run agent and verbs."""
@@ -156,6 +190,7 @@ class _Run:
             load=self._service.load,
             max_connections=max_connections,
             ready_file=ready_file,
+            outside=self._outside,
             on_change=self._service.changed,
         )
         self._service.agent = agent
@@ -191,7 +226,10 @@ class _Run:
         from hybridge.program.http_server import serve
 
         route = RelayRoute(
-            ca=self._sources.ca, connect_to=self._sources.connect_to, proxy=self._service.proxy
+            ca=self._sources.ca,
+            connect_to=self._sources.connect_to,
+            proxy=self._service.proxy,
+            dial=self._outside.dial,
         )
         app = make_app(self._service, self._ring, token=self._token, route=route, stopping=ended)
         await serve(app, [sock], until=ended.wait())

@@ -277,7 +277,7 @@ class Service:
         if self._is_configured(served.settings.key):
             source = served.settings.source
             raise NotAdded(
-                f"hybrid connection {served.settings.name!r} was not added: it is configured",
+                f"hybrid connection {served.settings.name!r} is configured, and no verb changes that",
                 hint=f"change {source}, and send SIGHUP to the service or start it again",
             )
 
@@ -329,7 +329,7 @@ def _near(wanted: str, all_served: Sequence[HybridConnection]) -> str:
     }
     if not names:
         return "nothing is served yet: hcm add"
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.75)
     if not near:
         return "'hcm list' shows what is here"
     return f"did you mean {' or '.join(names[each] for each in near)}?"

@@ -92,7 +92,7 @@ def _listing(found: object) -> RenderableType:
     table.add_column("Endpoint", overflow="fold")
     table.add_column("Open", justify="right", no_wrap=True)
     for each in entries:
-        endpoint = Text(_value(each["Endpoint"]) + "\n")
+        endpoint = Text(f"{_value(each['Endpoint'] or None)}\n")
         table.add_row(
             Text(_value(each["Name"])),
             Text(_value(each["Namespace"])),
