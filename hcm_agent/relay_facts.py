@@ -34,6 +34,7 @@ class RelayFacts:
         self._ask = ask
         self._clock = clock
         self._asked_at: float | None = None
+        self._changed_at = 0.0
         self._one_at_a_time = asyncio.Lock()
         self.information: RuntimeInformation | None = None
         """None while the relay has not answered, or does not know it any more."""
@@ -44,24 +45,28 @@ class RelayFacts:
         Raises:
             RelayError: It did not say.
         """
-        self._asked_at = self._clock()
+        asked_at = self._clock()
         try:
             found = await self._ask()
         except EndpointNotFound:
             self.information = None
             raise
+        finally:
+            # Not before: until then what is known is as old as it was.
+            self._asked_at = asked_at
         if isinstance(found, RuntimeInformation):
             self.information = found
         return found
 
     def expire(self) -> None:
-        """Something has changed: the next `refresh` asks."""
-        self._asked_at = None
+        """Something has changed: what the relay was asked before this is old."""
+        self._changed_at = self._clock()
 
     async def refresh(self, *, max_age_seconds: float) -> None:
         """Ask the relay if its last answer is older; it stays where there is no new one."""
         async with self._one_at_a_time:
-            if self._asked_at is not None and self._clock() - self._asked_at < max_age_seconds:
+            oldest = max(self._changed_at, self._clock() - max_age_seconds)
+            if self._asked_at is not None and self._asked_at >= oldest:
                 return
             with contextlib.suppress(RelayError):
                 await self.read()
