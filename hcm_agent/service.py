@@ -275,10 +275,10 @@ class Service:
 
     def _check_is_added(self, served: HybridConnection) -> None:
         if self._is_configured(served.settings.key):
-            source = served.settings.source
+            entry = served.settings
             raise NotAdded(
-                f"hybrid connection {served.settings.name!r} is configured, and no verb changes that",
-                hint=f"change {source}, and send SIGHUP to the service or start it again",
+                f"hybrid connection {entry.name!r} is configured, and no verb changes that",
+                hint=f"change {entry.source}, and send SIGHUP to the service or start it again",
             )
 
     def _check_may_replace(self, served: HybridConnection) -> None:
