@@ -33,7 +33,7 @@ class RelayFacts:
     ) -> None:
         self._ask = ask
         self._clock = clock
-        self._asked_at: float | None = None
+        self._asked_at = float("-inf")
         self._changed_at = 0.0
         self._one_at_a_time = asyncio.Lock()
         self.information: RuntimeInformation | None = None
@@ -49,14 +49,16 @@ class RelayFacts:
         try:
             found = await self._ask()
         except EndpointNotFound:
-            self.information = None
+            self._learn(None, asked_at)
             raise
-        finally:
-            # Not before: until then what is known is as old as it was.
-            self._asked_at = asked_at
-        if isinstance(found, RuntimeInformation):
-            self.information = found
+        self._learn(found if isinstance(found, RuntimeInformation) else None, asked_at)
         return found
+
+    def _learn(self, information: RuntimeInformation | None, asked_at: float) -> None:
+        # Two may ask at a time, and the older question may have the later answer.
+        if asked_at >= self._asked_at:
+            self._asked_at = asked_at
+            self.information = information
 
     def expire(self) -> None:
         """Something has changed: what the relay was asked before this is old."""
@@ -66,7 +68,7 @@ class RelayFacts:
         """Ask the relay if its last answer is older; it stays where there is no new one."""
         async with self._one_at_a_time:
             oldest = max(self._changed_at, self._clock() - max_age_seconds)
-            if self._asked_at is not None and self._asked_at >= oldest:
+            if self._asked_at >= oldest:
                 return
             with contextlib.suppress(RelayError):
                 await self.read()
