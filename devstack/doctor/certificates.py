@@ -79,7 +79,9 @@ def _distrusted(
         names = "" if certificate is None else ", ".join(_subjects(certificate)[:4])
         what = f"the certificate{by} is for {names or 'other names'}, not for {given.host}"
         return fail(Fault.WRONG_NAME, what)
-    what = f"the certificate of {given.host} is{by}, whom this machine does not trust"
+    what = f"the certificate of {given.host} is not trusted by this machine"
+    if issuer:
+        what = f"the certificate of {given.host} is{by}, whom this machine does not trust"
     return fail(Fault.UNTRUSTED_ISSUER, what, next_step=_trust(issuer, case, given))
 
 

@@ -30,6 +30,8 @@ _PLACEHOLDERS = re.compile(
 
 _OURS = re.compile("Endpoint|SharedAccess|EntityPath", re.IGNORECASE)
 
+_NO_HOST = re.compile(r"Endpoint\s*=\s*(?:sb:?/?/?)?\s*/?\s*(?:;|$)", re.IGNORECASE)
+
 _OTHER_SERVICES = (
     (r"(?:^|;)\s*(?:DefaultEndpointsProtocol|AccountKey)\s*=", "Azure Storage"),
     (r"(?:^|;)\s*AccountEndpoint\s*=", "Azure Cosmos DB"),
@@ -123,9 +125,10 @@ def _explained(text: str, error: MalformedConnectionString) -> Finding:
 
 def _is_cut(text: str, problem: str) -> bool:
     """Whether the beginning, the end or the middle of a string is missing."""
-    return _OURS.search(text) is not None and any(
-        said in problem
-        for said in ("has no Endpoint", "is there and", "is empty", "has no '='", "names no host")
+    if _OURS.search(text) is None:
+        return False
+    return _NO_HOST.search(text) is not None or any(
+        said in problem for said in ("has no Endpoint", "is there and", "is empty", "has no '='")
     )
 
 

@@ -19,6 +19,9 @@ DEFAULT_OPERATION_TIMEOUT_SECONDS = 60.0
 MAX_CONNECTION_STRING_CHARACTERS = 16_384
 """Longest text that is looked into."""
 
+MAX_LABEL_CHARACTERS = 63
+"""Longest part between two dots of a host's name (RFC 1035)."""
+
 _PROPERTIES: Final = (
     "Endpoint",
     "EntityPath",
@@ -265,6 +268,10 @@ def _parse_endpoint(text: str | None) -> tuple[str, int]:
         host, port = address.split_authority(rest)
     except MalformedAddress:
         raise MalformedConnectionString("Endpoint names no host", hint=hint) from None
+    if ":" not in host and not all(
+        0 < len(label) <= MAX_LABEL_CHARACTERS for label in host.removesuffix(".").split(".")
+    ):
+        raise MalformedConnectionString("Endpoint names no host", hint=hint)
     if port == 0:
         raise MalformedConnectionString("Endpoint has the port 0", hint=hint)
     return host, address.DEFAULT_PORT if port is None else port

@@ -10,18 +10,20 @@ from collections.abc import Callable
 import pytest
 
 from devstack.doctor import conversation, entity
-from devstack.doctor.case import Notes, Role
+from devstack.doctor.case import Case, Notes, Role
 from devstack.doctor.destination import check_target
 from devstack.doctor.examination import Examination
 from devstack.doctor.faults import Fault
 from devstack.doctor.finding import Check, Finding, Verdict
 from hybridge.incoming_connection import IncomingConnection
-from hybridge.protocol.connection_string import parse
-from hybridge.protocol.errors import Unreachable
+from hybridge.protocol.connection_string import ConnectionString, parse
+from hybridge.protocol.errors import HandshakeRefused, Unreachable
+from hybridge.sender import connect
 from hybridge.transport.stream import Stream
 from relay.settings import RelaySettings
 from tests.support.agent_ends import free_port
 from tests.support.examined import agent, case_of, examine, find, listen_string, verdicts
+from tests.support.http_sender import HttpSender
 from tests.support.in_between import in_between
 from tests.support.relay import HOST, RunningRelay, running_relay
 
@@ -149,6 +151,17 @@ async def test_an_agent_that_rejects(relay: RunningRelay) -> None:
 
     assert "502 The target db1:5432 refused the connection." in found.what
     assert "target running" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("status", "step"),
+    [(503, "try again"), (504, "a firewall"), (403, "hybridge doctor --as listener")],
+)
+def test_the_next_step_after_a_rejection_follows_its_status(status: int, step: str) -> None:
+    found = conversation._refused(HandshakeRefused(status, "no"))
+
+    assert found.fault is Fault.LISTENER_REJECTS
+    assert step in found.next_step
 
 
 async def test_an_agent_that_does_not_come() -> None:
@@ -307,3 +320,27 @@ async def test_bytes_that_do_not_come_back(
     found = await round_trip(relay)
 
     assert (found.fault, found.verdict) == (Fault.BYTES_LOST, Verdict.FAIL)
+
+
+async def test_others_that_come_to_the_temporary_listener_are_told_to_try_again(
+    relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[int | None] = []
+    ask = conversation._ask
+
+    async def come_first(case: Case, listener_id: str, sending: ConnectionString) -> Finding:
+        try:
+            await connect(sending, ca=relay.ca, connect_to=relay.connect_to)
+        except HandshakeRefused as refusal:
+            answers.append(refusal.status)
+        async with await HttpSender.connect(relay) as sender:
+            await sender.start("GET", "/hc1")
+            await sender.finish()
+            answers.append((await sender.answer()).status)
+        return await ask(case, listener_id, sending)
+
+    monkeypatch.setattr(conversation, "_ask", come_first)
+    found = await round_trip(relay)
+
+    assert found.verdict is Verdict.OK
+    assert answers == [503, 503]

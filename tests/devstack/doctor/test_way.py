@@ -114,6 +114,16 @@ async def test_tls_of_a_version_that_is_too_old(relay: RunningRelay) -> None:
     assert "TLSv1.1" in found.what
 
 
+async def test_tls_of_a_version_that_we_do_not_speak(relay: RunningRelay) -> None:
+    context = server_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    async with serving(greeting(b""), context=context) as address:
+        found = await find(case_of(relay, connect_to=address), Fault.TLS_FAILED)
+
+    assert "TLSv1.3 only" in found.what
+    assert found.next_step == "allow TLS 1.2 there"
+
+
 async def test_a_handshake_that_is_cut(relay: RunningRelay) -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -149,6 +159,23 @@ async def test_a_certificate_for_another_name(relay: RunningRelay) -> None:
     found = await find(case_of(relay, text), Fault.WRONG_NAME)
 
     assert "*.servicebus.windows.net" in found.what
+
+
+async def test_a_certificate_that_is_not_shown_a_second_time(
+    relay: RunningRelay, tmp_path: Path
+) -> None:
+    shown = Authority("Corp CA", tmp_path).server_context(HOST)
+    asked: list[str | None] = []
+
+    def only_once(_: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
+        asked.append(name)
+        return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR if len(asked) > 1 else None
+
+    shown.sni_callback = only_once
+    async with serving(greeting(b""), context=shown) as address:
+        found = await find(case_of(relay, connect_to=address), Fault.UNTRUSTED_ISSUER)
+
+    assert found.what == f"the certificate of {HOST} is not trusted by this machine"
 
 
 async def test_a_certificate_that_is_over(relay: RunningRelay, tmp_path: Path) -> None:

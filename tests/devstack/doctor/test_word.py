@@ -11,10 +11,10 @@ import pytest
 
 from devstack.doctor.case import Role
 from devstack.doctor.faults import Fault
-from devstack.doctor.finding import Verdict
+from devstack.doctor.finding import Check, Verdict
 from hybridge.protocol.connection_string import ConnectionString, serialize
 from hybridge.protocol.secret import Secret
-from tests.support.examined import case_of, examine, find, listen_string
+from tests.support.examined import case_of, examine, find, listen_string, verdicts
 from tests.support.in_between import in_between
 from tests.support.relay import HOST, KEY, RunningRelay
 
@@ -75,6 +75,27 @@ async def test_a_firewall_that_cuts_websockets(relay: RunningRelay) -> None:
 
     async with in_between(relay.connect_to, edit_request=edit) as address:
         await find(case_of(relay, connect_to=address), Fault.WEBSOCKET_CUT)
+
+
+async def test_an_answer_without_a_date_tells_nothing_of_the_clock(relay: RunningRelay) -> None:
+    def edit(head: bytes) -> bytes:
+        return re.sub(rb"(?i)\r\ndate: [^\r]*", b"", head)
+
+    async with in_between(relay.connect_to, edit_response=edit) as address:
+        examination = await examine(case_of(relay, connect_to=address))
+
+    found = verdicts(examination)
+    assert (found[Check.CLOCK], found[Check.TOKEN]) == (Verdict.SKIPPED, Verdict.OK)
+
+
+async def test_a_handshake_that_is_never_answered(relay: RunningRelay) -> None:
+    def edit(head: bytes) -> bytes:
+        # As long as its head has no end, a relay waits.
+        return head[:-2] if b"websocket" in head.lower() else head
+
+    async with in_between(relay.connect_to, edit_request=edit) as address:
+        case = case_of(relay, connect_to=address, timeout_seconds=2.0)
+        await find(case, Fault.WEBSOCKET_CUT)
 
 
 # --- token ----------------------------------------------------------------------------------------

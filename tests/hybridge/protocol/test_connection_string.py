@@ -110,6 +110,8 @@ def test_the_operation_timeout_is_a_time_span_or_seconds(text: str, seconds: flo
         (FULL.replace("windows.net/", "windows.net/hc1"), "has a path", "EntityPath"),
         ("Endpoint=sb:///", "no host", "sb://HOST"),
         ("Endpoint=sb://user@h/", "no host", "sb://HOST"),
+        ("Endpoint=sb://a..b/", "no host", "sb://HOST"),
+        (f"Endpoint=sb://{'x' * 64}.example/", "no host", "sb://HOST"),
         ("Endpoint=sb://h:0/", "port 0", "sb://HOST"),
         ("Endpoint=sb://h:99999/", "no host", "sb://HOST"),
         ("Endpoint=sb://h?x=1", "no host", "sb://HOST"),
