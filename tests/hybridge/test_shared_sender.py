@@ -227,6 +227,7 @@ async def carry_much(stream: RelayedStream) -> None:
             await stream.send(data[start : start + 100_000])
         await stream.send_eof()
     assert receiving.result() == data
+    await stream.close()
 
 
 async def test_a_connection_that_carries_much_moves_to_a_rendezvous_of_its_own() -> None:
