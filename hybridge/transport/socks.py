@@ -70,7 +70,10 @@ async def connect_socks(sock: socket.socket, proxy: Proxy, host: str, port: int)
     except OSError as error:
         raise broke_off(proxy, describe(error)) from error
     except UnicodeError as error:
-        raise garbled(proxy, f"the name {host!r} cannot be asked for: {error}") from error
+        raise ProxyFailed(
+            f"the proxy {proxy} cannot be asked for {host!r}: no name may be so",
+            hint="check the name of the namespace",
+        ) from error
 
 
 def _socks_failure(error: ProxyError, proxy: Proxy, host: str, port: int) -> ProxyFailed:

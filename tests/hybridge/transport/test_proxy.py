@@ -20,6 +20,7 @@ from hybridge.protocol.errors import (
 )
 from hybridge.protocol.proxies import Proxy, parse_proxy
 from hybridge.transport.proxy import MAX_HEAD_BYTES, _connect_http, open_tunnel
+from hybridge.transport.sockets import reset_on_close
 from tests.support.loops import on_every_loop
 from tests.support.proxies import Handle, answering, saying, scripted_proxy, silent
 
@@ -365,6 +366,24 @@ async def test_a_socks_proxy_that_closes_before_it_has_answered_is_named(
 ) -> None:
     with pytest.raises(ProxyGarbled, match="broke off without an answer"):
         await tunnel_to(saying(*answers), scheme="socks5")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_proxy_that_resets_the_connection_is_named(scheme: str) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        reset_on_close(writer.get_extra_info("socket"))
+        writer.transport.abort()
+
+    with pytest.raises(ProxyGarbled, match="broke off without an answer: Connection reset"):
+        await tunnel_to(handle, scheme=scheme)
+
+
+async def test_a_name_that_socks_cannot_carry_is_said() -> None:
+    async with scripted_proxy(saying(FREE, b"")) as port:
+        proxy = proxy_at(port, scheme="socks5")
+        with pytest.raises(ProxyFailed, match="no name may be so"):
+            await open_tunnel(proxy, f"{64 * 'x'}.windows.net", 443, seconds=20)
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])

@@ -252,6 +252,34 @@ async def test_a_certificate_that_is_not_trusted_is_said_to_be_so() -> None:
         assert str(caught.value.issuer) in str(caught.value)
 
 
+@pytest.mark.parametrize("trouble", [Unreachable("gone"), ConnectionResetError(), None])
+async def test_who_signed_it_is_left_out_where_a_second_look_fails(
+    trouble: Exception | None,
+) -> None:
+    async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
+        tasks.create_task(refused(sock))
+        dialled = 0
+
+        async def connect() -> socket.socket:
+            nonlocal dialled
+            dialled += 1
+            if dialled == 2 and trouble is not None:
+                raise trouble
+            found = await at(port)()
+            if dialled == 2:
+                peer, _ = await asyncio.get_running_loop().sock_accept(sock)
+                peer.close()
+            return found
+
+        with pytest.raises(UntrustedCertificate) as caught:
+            await ClientTls().dial(NAME, 443, connect=connect)
+
+    assert dialled == 2
+    assert caught.value.issuer is None
+    assert "issued" not in str(caught.value)
+    assert "--ca" in caught.value.hint
+
+
 @on_every_loop
 async def test_a_wrong_host_name_is_not_trusted() -> None:
     async with listening() as (sock, port), asyncio.TaskGroup() as tasks:
