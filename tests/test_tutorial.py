@@ -81,12 +81,12 @@ class Reader:
         self.did.append(step.text)
 
     def _press(self, words: str) -> None:
-        for listed in re.findall(r"Ctrl-C in terminals? ([\d, and]*\d)", words):
+        for listed in re.findall(r"Ctrl-C\s+in\s+terminals?\s+([\d, and]*\d)", words):
             for number in re.findall(r"\d", listed):
                 self._terminals[int(number)].interrupt()
 
     def _type(self, step: Step) -> None:
-        if named := re.findall(r"[Tt]erminal (\d)", step.before):
+        if named := re.findall(r"[Tt]erminal\s+(\d)", step.before):
             self._current = int(named[-1])
         self._since = {n: each.line_count for n, each in self._terminals.items()}
         terminal = self._terminals[self._current]

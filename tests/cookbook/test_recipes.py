@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import runpy
 import shutil
@@ -22,9 +23,10 @@ import yaml
 from psycopg import sql
 
 from devstack.postgres import PostgresServer
+from hybridge.protocol.connection_string import parse, serialize
 from hybridge.transport.development_ca import DevelopmentCa
 from tests.support import on_premises
-from tests.support.chain import DEADLINE_SECONDS
+from tests.support.chain import DEADLINE_SECONDS, RelayProcess
 from tests.support.debian import find, require
 from tests.support.recipes import EXAMPLES, Service, Site, endpoints, running_site
 from tests.support.until import until
@@ -253,8 +255,8 @@ async def test_an_api_listens_at_the_relay_itself(
 ) -> None:
     relay = company.site.relay
     monkeypatch.setenv("CA", str(relay.ca))
-    monkeypatch.setenv("LISTEN", relay.connection_string("defaultListener", RELAYED))
-    send = relay.connection_string("defaultSender", RELAYED)
+    monkeypatch.setenv("LISTEN", _on_this_machine(relay, "defaultListener"))
+    send = _on_this_machine(relay, "defaultSender")
     listen = runpy.run_path(str(EXAMPLES / "http_api/listener.py"))["main"]
 
     listener = asyncio.get_running_loop().create_task(listen())
@@ -266,3 +268,9 @@ async def test_an_api_listens_at_the_relay_itself(
         await asyncio.wait([listener])
 
     assert output == "conveyor belt\n"
+
+
+def _on_this_machine(relay: RelayProcess, rule: str) -> str:
+    """A connection string of the hybrid connection without agent, by a name that resolves."""
+    given = parse(relay.connection_string(rule, RELAYED))
+    return serialize(dataclasses.replace(given, host="localhost"))

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import json5
 import pytest
+from click.testing import CliRunner
 
+from app_client.cli import cli as app_client
 from hybridge.program.host_port import parse_host_port
 from tests.support.chain import (
     RelayProcess,
@@ -51,7 +53,7 @@ class Site:
 
     relay: RelayProcess
     addresses: Mapping[str, str]
-    """A loopback address of its own for each name, as in a hosts file."""
+    """The loopback address of each name, as ``app-client hosts`` prints it."""
 
     def run(
         self,
@@ -99,27 +101,31 @@ def running_site(
 
     Args:
         folder: For state, shared files and configuration.
-        services: What the agent reaches, and the client listens for with the service's own port.
+        services: What the agent reaches, and the client listens for: an address for each host, and
+            the service's own port.
         further: Hybrid connections that neither of them serves.
     """
-    # A network that other runs on this machine hardly have: the ports are the real ones.
-    network = f"127.{random.randint(64, 250)}.{random.randint(1, 250)}"  # noqa: S311 - no secret
-    addresses = {
-        each.host: f"{network}.{number}"
-        for number, each in enumerate({each.host: each for each in services}.values(), start=1)
-    }
+    # The client's addresses are made from the namespace's host: other runs have others.
+    host = f"demo-{random.getrandbits(40):010x}.servicebus.windows.net"
     names = [each.hybrid_connection for each in services]
     endpoints = {each.hybrid_connection: f"127.0.0.1:{each.target_port}" for each in services}
     endpoints |= dict.fromkeys(further, "127.0.0.1:1")
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(running_relay_process(folder, endpoints))
-        agent = stack.enter_context(running_agent(relay, hybrid_connections=names))
+        relay = stack.enter_context(
+            running_relay_process(folder, endpoints, hosts=(host, "localhost"))
+        )
+        connect_to = f"127.0.0.1:{relay.port}"
+        agent = stack.enter_context(
+            running_agent(
+                relay, hybrid_connections=names, environment={"HCM_CONNECT_TO": connect_to}
+            )
+        )
         entries = [
             {
                 "ConnectionString": relay.connection_string(
                     "defaultSender", each.hybrid_connection
                 ),
-                "Listen": f"{addresses[each.host]}:{each.port}",
+                "Endpoint": f"{each.host}:{each.port}",
             }
             for each in services
         ]
@@ -129,16 +135,29 @@ def running_site(
                     "defaultSender", each.hybrid_connection
                 ),
                 "Listen": f"unix:{each.unix_socket}",
+                "Endpoint": f"{each.host}:{each.port}",
             }
             for each in services
             if each.unix_socket is not None
         ]
         config = write_private(folder / "client.json", {"HybridConnections": entries})
-        settings = {"APP_CLIENT_CONFIG": str(config), "APP_CLIENT_CA": str(relay.ca)}
+        settings = {
+            "APP_CLIENT_CONFIG": str(config),
+            "APP_CLIENT_CA": str(relay.ca),
+            "APP_CLIENT_CONNECT_TO": connect_to,
+        }
         client = stack.enter_context(
             running("app_client", "run", settings=settings, secrets=relay.secrets)
         )
         for name in names:
             wait_for(client, "listening", hybrid_connection=name)
             wait_for(agent, "online", hybrid_connection=name)
-        yield Site(relay=relay, addresses=addresses)
+        yield Site(relay=relay, addresses=hosts_lines(config))
+
+
+def hosts_lines(config: Path) -> dict[str, str]:
+    """Give the address of each name, as the lines of ``app-client hosts`` have it."""
+    printed = CliRunner().invoke(app_client, ["hosts", "--config", str(config)])
+    assert printed.exit_code == 0, printed.output
+    lines = [line.split() for line in printed.stdout.splitlines()]
+    return {words[1]: words[0] for words in lines}
