@@ -36,7 +36,7 @@ class TargetNotAllowed(RelayError):
         why = f": it leads to {leads_to}" if leads_to else ""
         super().__init__(
             f"The agent's allow-list does not have the target {target}{why}.",
-            hint=f"where that is right, start the agent with --allow-target {target} as well",
+            hint=f"where that is right, add {target} to --allow-target or to AllowTargets in the file",
         )
 
 

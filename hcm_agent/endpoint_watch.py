@@ -133,7 +133,7 @@ class EndpointWatch:
         refused = isinstance(error, TargetNotAllowed)
         logger.log(
             logging.WARNING if is_news else logging.DEBUG,
-            "the target %s is not used" if refused else "the target %s cannot be reached",
+            "the target %s is not allowed" if refused else "the target %s cannot be reached",
             target,
             extra={
                 "event": "target_not_allowed" if refused else "endpoint_unreachable",

@@ -115,7 +115,7 @@ def test_the_refusal_names_the_target_where_it_leads_and_what_would_allow_it() -
     assert str(caught.value) == (
         "The agent's allow-list does not have the target db:5432: it leads to 192.0.2.1, ::1."
     )
-    assert "--allow-target db:5432" in caught.value.hint
+    assert "add db:5432 to --allow-target" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ async def test_a_relay_that_lies_cannot_point_the_agent_elsewhere(
     assert caught.value.reason == f"The agent's allow-list does not have the target {target}."
     told = [r.__dict__ for r in caplog.records if r.__dict__.get("event") == "target_not_allowed"]
     assert [fields["target"] for fields in told if "id" in fields] == [target]
-    assert all(f"--allow-target {target}" in fields["hint"] for fields in told)
+    assert all(f"add {target} to --allow-target" in fields["hint"] for fields in told)
 
 
 async def test_a_configured_target_needs_the_list_too(tmp_path: Path) -> None:
