@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hybridge.program.host_port import format_host_port, parse_host
 from hybridge.protocol.errors import InvalidSetting, RelayError
-from hybridge.transport.tcp import Admit
+from hybridge.transport.names import Admit
 
 MAX_RULES = 1_000
 """Most entries of an allow-list."""
@@ -36,7 +36,7 @@ class TargetNotAllowed(RelayError):
         why = f": it leads to {leads_to}" if leads_to else ""
         super().__init__(
             f"The agent's allow-list does not have the target {target}{why}.",
-            hint=f"where that is right, add {target} to --allow-target or to AllowTargets in the file",
+            hint=f"where that is right, add {target} to --allow-target, or to AllowTargets",
         )
 
 

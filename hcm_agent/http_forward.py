@@ -28,8 +28,9 @@ from hybridge.protocol.errors import (
 )
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.ending import Ending
+from hybridge.transport.names import Admit
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import Admit, dial_socket, open_tcp
+from hybridge.transport.tcp import dial_socket, open_tcp
 from hybridge.transport.tls import open_tls
 
 logger = logging.getLogger(__name__)

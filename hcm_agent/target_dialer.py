@@ -11,8 +11,8 @@ from hcm_agent.http_target import HttpTarget
 from hcm_agent.settings import Target
 from hybridge.program.host_port import format_host_port
 from hybridge.protocol.errors import RelayError, TargetTimedOut
+from hybridge.transport.names import Admit
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import Admit
 from hybridge.transport.udp import UdpSocket, dial_udp
 
 T = TypeVar("T")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
-from collections.abc import Callable, Collection, Sequence
 
 import aiohappyeyeballs
 
@@ -16,24 +14,13 @@ from hybridge.protocol.errors import (
     Unreachable,
 )
 from hybridge.transport.loop_stream import LoopStream, open_loop_stream
+from hybridge.transport.names import Admit, resolve
 from hybridge.transport.readiness import has_readiness
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import describe, set_no_delay, show_address
 
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long the next address of a name waits for the one before it (RFC 8305)."""
-
-AddressInfo = tuple[
-    socket.AddressFamily,
-    socket.SocketKind,
-    int,
-    str,
-    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
-]
-"""What `socket.getaddrinfo` gives for each address."""
-
-Admit = Callable[[Collection[str]], Collection[str]]
-"""Chooses which of a name's addresses may be used; raises a `RelayError` where it is none."""
 
 
 class TcpStream(SocketStream):
@@ -71,40 +58,6 @@ async def dial_socket(host: str, port: int, *, admit: Admit | None = None) -> so
         raise _refusal(error, host, port) from error
     set_no_delay(sock)
     return sock
-
-
-async def resolve(
-    host: str, port: int, kind: socket.SocketKind, *, admit: Admit | None = None
-) -> Sequence[AddressInfo]:
-    """Give the addresses of a host, as `socket.getaddrinfo` does, or those that ``admit`` chooses.
-
-    Raises:
-        TargetRefused: The name is unknown.
-    """
-    try:
-        if _is_address(host):
-            # Here, and not in a thread: those may all wait for a DNS that does not answer.
-            found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)
-        else:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
-    except (socket.gaierror, UnicodeError) as error:
-        raise TargetRefused(
-            f"the name {host!r} cannot be resolved",
-            hint="check the name, and the DNS of the machine that this runs on",
-        ) from error
-    if admit is None:
-        return found
-    # In their order, each once.
-    admitted = admit(list(dict.fromkeys(str(each[4][0]) for each in found)))
-    return [each for each in found if each[4][0] in admitted]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _refusal(error: OSError, host: str, port: int) -> RelayError:

@@ -10,11 +10,11 @@ from typing import Self
 
 from hybridge.protocol.azbridge import LENGTH_BYTES
 from hybridge.protocol.errors import Unreachable
+from hybridge.transport.names import Admit, resolve
 from hybridge.transport.read_room import read_room
 from hybridge.transport.readiness import wait_readable
 from hybridge.transport.sockets import describe, show_address
 from hybridge.transport.stream import HEADROOM_BYTES
-from hybridge.transport.tcp import Admit, resolve
 
 ROOM_BYTES = HEADROOM_BYTES + LENGTH_BYTES
 """Writable bytes in front of each datagram: for its length, and the header of a frame."""

@@ -172,7 +172,7 @@ async def test_a_name_that_cannot_be_resolved_is_told_to_the_sender_with_502(
     async def unknown(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr("hybridge.transport.names.look_up", unknown)
     sender = ScriptedSender()
 
     await join_to(sender, 5432, host="nowhere.invalid")

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -51,7 +50,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
     """A DNS with these names; each look takes the next answer, the last one stays."""
 
     def install(answers: dict[str, list[str]]) -> None:
-        async def getaddrinfo(host: str, port: int, **kinds: Any) -> list[object]:
+        async def look_up(host: str, port: int, kind: int) -> list[object]:
             found = answers.get(host, [""])
             text = found.pop(0) if len(found) > 1 else found[0]
             if not text:
@@ -59,10 +58,10 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
             return [
                 found
                 for address in text.split()
-                for found in socket.getaddrinfo(address, port, **kinds)
+                for found in socket.getaddrinfo(address, port, type=kind)
             ]
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr("hybridge.transport.names.look_up", look_up)
 
     return install
 

@@ -28,21 +28,19 @@ TROUBLED, HEALTHY = "troubled", "healthy"
 
 
 class Dns:
-    """Knows `NAME`, or not; all else is as it is."""
+    """Knows `NAME`, or not."""
 
     def __init__(self, *, hangs: bool = False) -> None:
         self.is_broken = True
         self.hangs = hangs
-        self._ask = asyncio.get_running_loop().getaddrinfo
 
-    async def getaddrinfo(self, host: str, port: int, **kinds: Any) -> object:
-        if host != NAME:
-            return await self._ask(host, port, **kinds)
+    async def look_up(self, host: str, port: int, kind: int) -> object:
+        assert host == NAME
         if self.hangs:
             await asyncio.Event().wait()
         if self.is_broken:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return socket.getaddrinfo("127.0.0.1", port, **kinds)
+        return socket.getaddrinfo("127.0.0.1", port, type=kind)
 
 
 class Running:
@@ -110,7 +108,7 @@ async def test_dns_that_fails_is_said_to_the_sender_and_healed_it_is_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dns = Dns()
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", dns.getaddrinfo)
+    monkeypatch.setattr("hybridge.transport.names.look_up", dns.look_up)
     with Target() as target, caplog.at_level(logging.INFO):
         async with agent(TargetAddress(NAME, target.port), check_seconds=0.02) as running:
             with pytest.raises(HandshakeRefused) as caught:
@@ -183,7 +181,7 @@ async def test_a_target_that_hangs_is_given_up_and_said_to_the_sender(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dns = Dns(hangs=True)
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", dns.getaddrinfo)
+    monkeypatch.setattr("hybridge.transport.names.look_up", dns.look_up)
     with caplog.at_level(logging.INFO):
         async with agent(TargetAddress(NAME, 5432)) as running:
             with pytest.raises(HandshakeRefused) as caught:
