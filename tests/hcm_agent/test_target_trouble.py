@@ -68,27 +68,31 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def agent(target: TargetAddress, *, check_seconds: float = 0) -> AsyncIterator[Running]:
+async def agent(
+    target: TargetAddress, *, check_seconds: float = 0, timeout_seconds: float = 20
+) -> AsyncIterator[Running]:
     """An agent for a target in trouble, and for another one."""
     with Target() as healthy:
         two = namespace(hybrid_connection(TROUBLED), hybrid_connection(HEALTHY))
         async with running_relay(two) as relay, asyncio.TaskGroup() as tasks:
 
-            def entry(name: str, target: TargetAddress, check: float) -> HybridConnectionSettings:
+            def entry(
+                name: str, target: TargetAddress, check: float, timeout: float
+            ) -> HybridConnectionSettings:
                 text = relay.connection_string(name, key_name="listenrule")
                 return HybridConnectionSettings(
                     connection_string=connection_string.parse(text),
                     target=target,
                     ca=relay.ca,
                     connect_to=relay.connect_to,
-                    target_timeout_seconds=0.2,
+                    target_timeout_seconds=timeout,
                     endpoint_check_seconds=check,
                 )
 
             settings = AgentSettings(
                 hybrid_connections=(
-                    entry(TROUBLED, target, check_seconds),
-                    entry(HEALTHY, TargetAddress("127.0.0.1", healthy.port), 0),
+                    entry(TROUBLED, target, check_seconds, timeout_seconds),
+                    entry(HEALTHY, TargetAddress("127.0.0.1", healthy.port), 0, 20),
                 )
             )
             lifetime = Lifetime()
@@ -183,7 +187,7 @@ async def test_a_target_that_hangs_is_given_up_and_said_to_the_sender(
     dns = Dns(hangs=True)
     monkeypatch.setattr("hybridge.transport.names.look_up", dns.look_up)
     with caplog.at_level(logging.INFO):
-        async with agent(TargetAddress(NAME, 5432)) as running:
+        async with agent(TargetAddress(NAME, 5432), timeout_seconds=0.2) as running:
             with pytest.raises(HandshakeRefused) as caught:
                 await running.connect()
             await running.check_the_rest()
