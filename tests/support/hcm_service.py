@@ -31,8 +31,8 @@ from hybridge.program.lifetime import Lifetime
 from hybridge.protocol.connection_string import ConnectionString, serialize
 from hybridge.protocol.errors import TargetRefused
 from hybridge.protocol.secret import Secret
+from hybridge.transport.names import Admit
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import Admit
 from tests.support.agent_ends import tcp_pair
 from tests.support.command import exit_code_of
 from tests.support.relay import (
