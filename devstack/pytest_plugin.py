@@ -40,13 +40,13 @@ class HybridgeLeak(UserWarning):
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options; each has a twin in the configuration file."""
     group = parser.getgroup("hybridge", "Azure Relay Hybrid Connections")
-    for name, metavar, text in _OPTIONS:
+    for name, metavar, text in OPTIONS:
         flag = f"--{name.replace('_', '-')}"
         group.addoption(flag, dest=name, metavar=metavar, default=None, help=text)
         parser.addini(name, text, type="string", default="")
 
 
-_OPTIONS = (
+OPTIONS = (
     ("hybridge_leaks", "|".join(LEAK_MODES), "what becomes of a test that leaves something open"),
     ("hybridge_leak_seconds", "SECONDS", "how long what a test has closed may take to be over"),
     ("hybridge_log_level", "|".join(LOG_LEVELS), "what relay, agents and clients log"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack import pytest_plugin
 from devstack.testing import background_relay
 
 pytest_plugins = ["pytester"]
@@ -183,6 +184,42 @@ def test_it_is_safe_with_xdist(project: pytest.Pytester, monkeypatch: pytest.Mon
     )
     plugins = ("-p", "xdist", "-p", "devstack.pytest_plugin")
     project.runpytest_subprocess(*plugins, "-n", "2").assert_outcomes(passed=6)
+
+
+# --- the guide ------------------------------------------------------------------------------------
+
+
+def _examples() -> tuple[str, list[str]]:
+    """The guide's Python: all tests and fixtures in one, and the scripts."""
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    tests = [block for block in blocks if "def test_" in block or "@pytest.fixture" in block]
+    return "\n".join(tests), [block for block in blocks if block not in tests]
+
+
+def test_the_tests_in_the_guide_pass(project: pytest.Pytester) -> None:
+    tests, _ = _examples()
+
+    run(project, tests).assert_outcomes(
+        passed=tests.count("def test_") + 2
+    )  # One runs three times.
+
+
+def test_the_scripts_in_the_guide_print_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    _, scripts = _examples()
+    assert len(scripts) == 2
+
+    for script in scripts:
+        exec(compile(script, "docs/testing.md", "exec"), {"__name__": "__main__"})  # noqa: S102
+        assert capsys.readouterr().out == "b'hello'\n"
+
+
+def test_every_option_is_in_the_guide() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^\| `(--hybridge-[\w-]+)`", page, re.M) == [
+        f"--{name.replace('_', '-')}" for name, _, _ in pytest_plugin.OPTIONS
+    ]
 
 
 # --- what is left open ---------------------------------------------------------------------------
