@@ -147,8 +147,9 @@ def test_a_draining_relay_is_503_and_joins_nobody_after_100_ms(patient: MendingC
                     application.settimeout(1.0)
                     application.recv(1)
             except TimeoutError:
-                # Neither refused nor answered: it was joined.
+                # Neither refused nor answered: it was joined, and the relay waits for its end.
                 late.append(begun)
+                chain.target.accept()[0].close()
             except ConnectionResetError:
                 continue
 
