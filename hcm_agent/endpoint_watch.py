@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from hcm_agent.allow_list import TargetNotAllowed
 from hcm_agent.endpoint_health import EndpointHealth
@@ -25,8 +26,15 @@ UNKNOWN = EndpointHealth()
 
 Endpoint = Target | HttpTarget
 
-Check = Callable[[Endpoint], Awaitable[None]]
-"""Connects to a target and leaves it again; tells `EndpointWatch.reached` or `failed`."""
+
+class Opened(Protocol):
+    """The part of `hybridge.transport.stream.Stream` that is needed here."""
+
+    async def close(self) -> None: ...
+
+
+Check = Callable[[Endpoint], Awaitable[Opened]]
+"""Connects to a target; tells `EndpointWatch.reached` or `failed`."""
 
 
 def _now() -> datetime:
@@ -152,31 +160,39 @@ class EndpointWatch:
         """Check what is not known to be reachable, or asked for, until cancelled."""
         if not self._check_seconds:
             return
-        while True:
-            self._wanted.clear()
-            due, self._due = self._due, set()
-            names = [
-                name
-                for name, each in self.by_target.items()
-                if not each.is_reachable or name in due
-            ]
-            room = asyncio.Semaphore(MAX_CHECKS_AT_ONCE)
-            async with asyncio.TaskGroup() as tasks:
-                for name in names:
-                    checking = self._check(self._endpoints[name], check, room)
-                    tasks.create_task(checking, name=f"check {name}")
-            if not self._due:
-                self._answered.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._check_seconds):
-                    await self._wanted.wait()
+        # A target may take its time to end what was opened for a check; nobody waits for that.
+        async with asyncio.TaskGroup() as closing:
+            while True:
+                self._wanted.clear()
+                await self._check_due(check, closing)
+                if not self._due:
+                    self._answered.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._check_seconds):
+                        await self._wanted.wait()
 
-    async def _check(self, endpoint: Endpoint, check: Check, room: asyncio.Semaphore) -> None:
-        async with room:
-            try:
-                await check(endpoint)
-            except RelayError as error:
-                logger.debug("checked %s: %s", endpoint, error, extra=self._labels)
+    async def _check_due(self, check: Check, closing: asyncio.TaskGroup) -> None:
+        due, self._due = self._due, set()
+        room = asyncio.Semaphore(MAX_CHECKS_AT_ONCE)
+
+        async def look(endpoint: Endpoint) -> None:
+            async with room:
+                try:
+                    opened = await check(endpoint)
+                except RelayError as error:
+                    logger.debug("checked %s: %s", endpoint, error, extra=self._labels)
+                else:
+                    closing.create_task(_leave(opened), name=f"leave {endpoint}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for name, health in self.by_target.items():
+                if not health.is_reachable or name in due:
+                    tasks.create_task(look(self._endpoints[name]), name=f"check {name}")
+
+
+async def _leave(opened: Opened) -> None:
+    with contextlib.suppress(RelayError):
+        await opened.close()
 
 
 def _name(endpoint: Endpoint) -> str:

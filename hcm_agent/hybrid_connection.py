@@ -34,6 +34,7 @@ from hybridge.management import runtime_information
 from hybridge.protocol.errors import RelayError, ServerBusy, Stopping
 from hybridge.request_intake import RequestHandler
 from hybridge.transport.ending import Ending
+from hybridge.transport.stream import Stream
 from hybridge.transport.tcp import dial_tcp
 
 logger = logging.getLogger(__name__)
@@ -296,12 +297,10 @@ class HybridConnection:
         """
         await self._watch.look_again(max_age_seconds=HEARD_LATELY_SECONDS)
 
-    async def _check(self, endpoint: Endpoint) -> None:
+    async def _check(self, endpoint: Endpoint) -> Stream:
         if isinstance(endpoint, HttpTarget):
-            stream = await self._dialer.dial_http(endpoint)
-        else:
-            stream = await self._dialer.dial(endpoint)
-        await stream.close()
+            return await self._dialer.dial_http(endpoint)
+        return await self._dialer.dial(endpoint)
 
     # --- senders ------------------------------------------------------------------------------
 

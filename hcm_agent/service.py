@@ -130,6 +130,8 @@ class Service:
         try:
             async with asyncio.timeout(FACTS_WAIT_SECONDS), asyncio.TaskGroup() as tasks:
                 for served in all_served:
+                    looking = served.look_at_endpoints()
+                    tasks.create_task(looking, name=f"endpoints {served.settings.name}")
                     # The relay of one that is offline would keep everybody waiting.
                     if served.status.is_connected:
                         tasks.create_task(ask(served), name=f"facts {served.settings.name}")

@@ -41,6 +41,7 @@ class Watched:
     def __init__(self, *endpoints: Endpoint, check_seconds: float = 0) -> None:
         self.changes: list[EndpointHealth] = []
         self.checked: list[str] = []
+        self.closing = 0
         self.answers: dict[str, RelayError | None] = {}
         self.watch = EndpointWatch(
             labels={"hybrid_connection": "orders"},
@@ -50,13 +51,19 @@ class Watched:
         )
         self.watch.follow(endpoints)
 
-    async def check(self, endpoint: Endpoint) -> None:
+    async def check(self, endpoint: Endpoint) -> Watched:
         self.checked.append(str(endpoint))
         answer = self.answers.get(str(endpoint))
         if answer is not None:
             self.watch.failed(str(endpoint), answer)
             raise answer
         self.watch.reached(str(endpoint))
+        return self
+
+    async def close(self) -> None:
+        """End what was opened for a check; this target never answers to that."""
+        self.closing += 1
+        await asyncio.Event().wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -199,6 +206,7 @@ async def test_who_asks_has_also_a_reachable_target_checked_and_waits_for_the_an
 
     assert seen.watch.health.last_error == str(REFUSED)
     assert len(seen.checked) == 2
+    assert seen.closing == 1
 
 
 async def test_what_was_heard_lately_is_not_checked_for_who_asks() -> None:
