@@ -13,6 +13,7 @@ from hybridge.protocol.claims import Claim
 from hybridge.transport.timing import Timing
 
 if TYPE_CHECKING:
+    from hcm_agent.allow_list import AllowList
     from hybridge.management import RuntimeInformation
     from hybridge.protocol.connection_string import ConnectionString
     from hybridge.protocol.proxies import ProxyChoice
@@ -53,6 +54,9 @@ class Case:
 
     targets: tuple[tuple[str, int], ...] = ()
     """Where the agent connects to; empty: the relay's metadata says."""
+
+    allow_list: AllowList | None = None
+    """Where the agent may connect to; None: anywhere."""
 
     ca: Path | None = None
     """PEM file of further trusted authorities."""

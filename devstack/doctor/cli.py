@@ -39,7 +39,13 @@ def twins(name: str) -> list[str]:
 MAX_TIMEOUT_SECONDS = 600.0
 """Longest that one step may be given."""
 
-_STRINGS = ("connection_strings", "connection_string_files")
+_WHAT = {
+    "connection_strings": "a connection string",
+    "connection_string_files": "a connection string",
+    "config": "--config",
+    "state": "--state",
+}
+"""The options that name what is examined."""
 
 
 class _Seconds(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
@@ -65,8 +71,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg] # generic since click
     "doctor",
     cls=Command,
     epilog="""\b
-Examples:
-  hybridge doctor --config agent.yaml
+Example:
   hybridge doctor --connection-string "$ORDERS_SEND" --ca ca.pem""",
 )
 @click.option(
@@ -95,6 +100,12 @@ Examples:
     help="The file of hcm or app-client.",
 )
 @click.option(
+    "--state",
+    type=FILE,
+    metavar="DIR",
+    help="Of the hcm service: what was added there.",
+)
+@click.option(
     "--as",
     "role",
     type=click.Choice(["listener", "sender"]),
@@ -108,6 +119,14 @@ Examples:
     metavar="HOST:PORT",
     envvar=["HYBRIDGE_TARGET", "HCM_TARGET"],
     help="Where the agent connects to.",
+)
+@click.option(
+    "--allow-target",
+    "allow_targets",
+    type=OnePerLine(),
+    multiple=True,
+    envvar="HCM_ALLOW_TARGET",
+    hidden=True,
 )
 @click.option(
     "--ca",
@@ -144,8 +163,10 @@ def doctor(
     /,
     *,
     config: Path | None,
+    state: Path | None,
     role: str | None,
     targets: tuple[str, ...],
+    allow_targets: tuple[str, ...],
     ca: Path | None,
     connect_to: tuple[str, int] | None,
     proxy: str | None,
@@ -156,7 +177,7 @@ def doctor(
 ) -> int:
     """Find out why there is no connection, step by step, and what to do."""
     from devstack.doctor.case import Case, Role
-    from devstack.doctor.given import read_config, read_targets
+    from devstack.doctor.given import read_allow_list, read_config, read_state, read_targets
     from hybridge.program.proxy_setting import choose_proxy, given_proxy
     from hybridge.protocol.secret import Secret
 
@@ -166,24 +187,29 @@ def doctor(
         text=Secret(""),
         role=None if role is None else Role(role),
         targets=read_targets(targets),
+        allow_list=read_allow_list(allow_targets),
         ca=ca,
         connect_to=connect_to,
         proxy=choose_proxy(given_proxy(proxy), None, key="Proxy"),
         timeout_seconds=timeout,
     )
-    sources = {name: context.get_parameter_source(name) for name in ("config", *_STRINGS)}
-    typed = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
-    if "config" in typed and len(typed) > 1:
-        raise click.UsageError("--config stands beside a connection string; give one", context)
-    if config is not None and ("config" in typed or not given):
+    sources = {name: context.get_parameter_source(name) for name in _WHAT}
+    typed = {_WHAT[name] for name, from_ in sources.items() if from_ is ParameterSource.COMMANDLINE}
+    if len(typed) > 1:
+        raise click.UsageError(
+            f"{' and '.join(sorted(typed))} stand side by side; give one", context
+        )
+    if config is not None and ("--config" in typed or (not given and not typed)):
         cases = read_config(config, way)
-    else:
+    elif given and "--state" not in typed:
         cases = [dataclasses.replace(way, text=Secret(text)) for text in given.read()]
+    else:
+        cases = read_state(state, way)
     if not cases:
         raise InvalidSetting(
             "connection string",
             "none is given",
-            hint="give --config, --connection-string-file or HYBRIDGE_CONNECTION_STRING",
+            hint="give --config or --connection-string-file, or add one with hcm add",
         )
     return asyncio.run(_examine(cases, round_trip=round_trip, as_json=as_json))
 

@@ -24,20 +24,25 @@ async def check_target(case: Case, notes: Notes) -> Finding:
             return skipped(Check.TARGET, "not known: give --target HOST:PORT")
         return fail(Fault.NO_TARGET)
     for host, port in targets:
-        finding = await _dial(host, port, case.timeout_seconds)
+        finding = await _dial(case, host, port)
         if finding is not None:
             return finding
     shown = ", ".join(format_host_port(*each) for each in targets)
     return ok(Check.TARGET, f"{shown} accepts connections from here")
 
 
-async def _dial(host: str, port: int, timeout_seconds: float) -> Finding | None:
+async def _dial(case: Case, host: str, port: int) -> Finding | None:
+    from hcm_agent.allow_list import TargetNotAllowed
+
     shown = format_host_port(host, port)
     try:
-        async with asyncio.timeout(timeout_seconds):
-            sock = await dial_socket(host, port)
+        admit = None if case.allow_list is None else case.allow_list.check(host, port)
+        async with asyncio.timeout(case.timeout_seconds):
+            sock = await dial_socket(host, port, admit=admit)
+    except TargetNotAllowed as error:
+        return fail(Fault.TARGET_NOT_ALLOWED, str(error), next_step=error.hint)
     except TimeoutError:
-        return fail(Fault.TARGET_TIMEOUT, f"{shown} did not answer in {timeout_seconds:g} s")
+        return fail(Fault.TARGET_TIMEOUT, f"{shown} did not answer in {case.timeout_seconds:g} s")
     except TargetTimedOut as error:
         return fail(Fault.TARGET_TIMEOUT, str(error))
     except TargetRefused as error:

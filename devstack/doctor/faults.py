@@ -255,6 +255,11 @@ class Fault(enum.Enum):
         "nobody says where the agent shall connect to",
         "give --target HOST:PORT, or set the endpoint of the hybrid connection",
     )
+    TARGET_NOT_ALLOWED = (
+        Check.TARGET,
+        "the agent's allow-list does not have the target",
+        "where it is right, give the agent --allow-target, or AllowTargets in its file",
+    )
     TARGET_NAME_UNKNOWN = (
         Check.TARGET,
         "the target's name cannot be resolved on this machine",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack.doctor import shape
@@ -15,11 +17,11 @@ from hybridge.protocol.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from hcm_agent.allow_list import AllowList
     from hybridge.protocol.proxies import ProxyChoice
 
-_CLIENT_KEYS = ("Listen", "PortName")
+_CLIENT_KEYS = ("Listen", "Endpoint", "PortName")
 _AGENT_KEYS = ("Target",)
 
 
@@ -29,6 +31,7 @@ class Way:
 
     targets: tuple[tuple[str, int], ...]
     proxy: ProxyChoice
+    allow_list: AllowList | None = None
 
 
 def read_config(path: Path, way: Case) -> list[Case]:
@@ -46,12 +49,47 @@ def read_config(path: Path, way: Case) -> list[Case]:
     cases = [dataclasses.replace(way, text=Secret(text), role=role) for text in texts]
     if any(shape.read(text, role)[0].verdict is Verdict.FAIL for text in texts):
         return cases  # The examination says better what is wrong.
-    ways = _client(path) if role is Role.SENDER else _agent(path)
+    is_agents = role is not Role.SENDER and all(_has_key(text) for text in texts)
+    ways = _agent(path) if is_agents else _client(path)
     return [
         dataclasses.replace(
-            case, targets=case.targets or each.targets, proxy=case.proxy or each.proxy
+            case,
+            targets=case.targets or each.targets,
+            proxy=case.proxy or each.proxy,
+            allow_list=case.allow_list or each.allow_list,
         )
         for case, each in zip(cases, ways, strict=True)
+    ]
+
+
+def read_state(path: Path | None, way: Case) -> list[Case]:
+    """Give the cases that ``hcm add`` stored.
+
+    Args:
+        path: The service's state directory; None: where the service looks too, if it is there.
+        way: How to reach the relay.
+
+    Raises:
+        RelayError: It cannot be read.
+    """
+    from hcm_agent.key_storage import KeyStorage
+    from hcm_agent.state_directory import find_state_directory
+    from hcm_agent.store import Store
+    from hybridge.protocol.connection_string import serialize
+
+    if path is None and (from_service := os.environ.get("HCM_STATE")):
+        path = Path(from_service)
+    state = find_state_directory(path, environment=os.environ)
+    if state is None or (path is None and not state.connections.exists()):
+        return []
+    return [
+        dataclasses.replace(
+            way,
+            text=Secret(serialize(added.connection_string)),
+            role=way.role or Role.LISTENER,
+            targets=way.targets or read_targets(added.targets),
+        )
+        for added in Store(state.connections, KeyStorage(state.path)).read()
     ]
 
 
@@ -76,17 +114,23 @@ def _role(keys: set[str]) -> Role | None:
     return Role.LISTENER if keys.intersection(_AGENT_KEYS) else None
 
 
+def _has_key(text: str) -> bool:
+    _, given = shape.read(text, None)
+    return given is not None and not given.is_anonymous
+
+
 def _agent(path: Path) -> list[Way]:
     from hcm_agent.http_target import HttpTarget
     from hcm_agent.settings import AgentSources, Target
     from hybridge.protocol.azbridge import Mode
 
     found = []
-    for settings in AgentSources(config=path).load().hybrid_connections:
+    agent = AgentSources(config=path).load()
+    for settings in agent.hybrid_connections:
         to = [(each.host, each.port) for each in settings.azbridge if each.mode is Mode.STREAM]
         if isinstance(settings.target, Target | HttpTarget):
             to.append((settings.target.host, settings.target.port))
-        found.append(Way(tuple(to), settings.proxy))
+        found.append(Way(tuple(to), settings.proxy, agent.allow_list))
     return found
 
 
@@ -117,3 +161,16 @@ def read_targets(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
         if named.mode is Mode.STREAM:
             found.append((named.host, named.port))
     return tuple(found)
+
+
+def read_allow_list(texts: Sequence[str]) -> AllowList | None:
+    """Read what ``hcm run --allow-target`` takes; None where nothing was given.
+
+    Raises:
+        InvalidSetting: An entry cannot be used.
+    """
+    if not texts:
+        return None
+    from hcm_agent.allow_list import parse_allow_list
+
+    return parse_allow_list(texts, setting="--allow-target")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from devstack.doctor import conversation
 from hybridge.protocol.claims import Claim
 from tests.support.relay import (
     RunningRelay,
@@ -30,6 +31,12 @@ async def relay() -> AsyncIterator[RunningRelay]:
     served = replace(served, rules={root.name: root})
     async with running_relay(served) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for a server that speaks first, where none does."""
+    monkeypatch.setattr(conversation, "FIRST_BYTES_SECONDS", 0.05)
 
 
 @pytest.fixture

@@ -25,12 +25,16 @@ Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
 @pytest.fixture
 def run(
-    relay: RunningRelay, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    relay: RunningRelay,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Run:
     """Run ``hybridge doctor``; give exit code, output and errors. No secret is ever in them."""
     for name in os.environ:
         if name.startswith(("HYBRIDGE_", "HCM_", "APP_CLIENT_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "no-service"))
     monkeypatch.setenv("HYBRIDGE_CA", str(relay.ca))
     monkeypatch.setenv("HYBRIDGE_CONNECT_TO", f"127.0.0.1:{relay.port}")
 
@@ -150,12 +154,19 @@ async def test_an_agents_file_brings_its_targets(
 
 
 async def test_a_clients_file_is_a_senders(relay: RunningRelay, run: Run, tmp_path: Path) -> None:
-    entries = [{"ConnectionString": listen_string(relay), "Listen": "127.0.0.1:0"}]
-    config = write_private(tmp_path / "client.json", {"HybridConnections": entries})
-    code, output, _ = await run("--json", "--config", str(config))
+    entries: list[dict[str, str]] = [
+        {"ConnectionString": listen_string(relay), "Listen": "127.0.0.1:0"},
+        {"ConnectionString": f"Endpoint=sb://{HOST}/;EntityPath=open"},
+    ]
+    config = tmp_path / "client.json"
+    found = []
+    for entry in entries:
+        write_private(config, {"HybridConnections": [entry]})
+        _, output, _ = await run("--json", "--config", str(config))
+        (told,) = json.loads(output)["examinations"]
+        found.append((told["role"], told["cause"]))
 
-    (told,) = json.loads(output)["examinations"]
-    assert (code, told["role"], told["cause"]) == (1, "sender", "wrong-right")
+    assert found == [("sender", "wrong-right"), ("sender", "no-listener")]
 
 
 async def test_a_file_with_a_wrong_connection_string_is_examined(run: Run, tmp_path: Path) -> None:
@@ -194,7 +205,10 @@ async def test_a_file_that_cannot_be_used_is_two_lines(
         ((), "connection string: none is given"),
         (("--connection-string-file", "/nowhere"), "/nowhere: cannot be read"),
         (("--connection-string", "x", "--ca", "/nowhere"), "--ca: /nowhere: No such file"),
-        (("--connection-string", "x", "--config", "x"), "--config stands beside"),
+        (
+            ("--connection-string", "x", "--config", "x"),
+            "--config and a connection string stand side by side",
+        ),
         (("--connection-string", "x", "--timeout", "0"), "no waiting time in seconds"),
         (("--connection-string", "x", "--timeout", "nan"), "no waiting time in seconds"),
         (("--connection-string", "x", "--timeout", "soon"), "no waiting time in seconds"),
@@ -211,6 +225,45 @@ async def test_a_wrong_command_line_is_two_lines(
     assert (code, output) == (2, "")
     assert error in errors
     assert errors.count("\n") == 2
+
+
+async def test_what_hcm_add_stored_is_examined(
+    relay: RunningRelay, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = tmp_path / "hybridge" / "hcm"
+    state.mkdir(parents=True, mode=0o700)
+    entry = {"ConnectionString": listen_string(relay), "Targets": [f"127.0.0.1:{relay.port}"]}
+    write_private(state / "connections.json", {"Version": 1, "HybridConnections": [entry]})
+
+    code, output, errors = await run("--json", "--state", str(state))
+
+    (told,) = json.loads(output)["examinations"]
+    assert (code, errors, told["role"], told["cause"]) == (0, "", "listener", None)
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    assert json.loads((await run("--json"))[1])["examinations"][0]["role"] == "listener"
+    write_private(state / "connections.json", {"Version": 2})
+    code, _, errors = await run()
+    assert (code, errors.count("\n")) == (2, 2)
+
+
+async def test_a_target_that_the_allow_list_has_not(
+    relay: RunningRelay, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = f"127.0.0.1:{relay.port}"
+    document = {
+        "HybridConnections": [{"ConnectionString": listen_string(relay), "Target": target}],
+        "AllowTargets": ["*.corp.local:5432"],
+    }
+    config = write_private(tmp_path / "agent.json", document)
+
+    code, output, _ = await run("--config", str(config))
+    assert code == 1
+    assert (
+        f"Cause: target-not-allowed: The agent's allow-list does not have the target {target}."
+        in output
+    )
+    monkeypatch.setenv("HCM_ALLOW_TARGET", f"*:1-9\n127.0.0.0/8:{relay.port}")
+    assert (await run("--config", str(config)))[0] == 0
 
 
 async def test_what_the_agent_has_in_its_environment_is_examined(

@@ -15,6 +15,7 @@ from devstack.doctor.destination import check_target
 from devstack.doctor.examination import Examination
 from devstack.doctor.faults import Fault
 from devstack.doctor.finding import Check, Finding, Verdict
+from hcm_agent.allow_list import parse_allow_list
 from hybridge.incoming_connection import IncomingConnection
 from hybridge.protocol.connection_string import ConnectionString, parse
 from hybridge.protocol.errors import HandshakeRefused, Unreachable
@@ -44,6 +45,14 @@ async def test_a_target_that_is_not_there(
     assert target[0] in found.what
 
 
+async def test_a_target_that_may_not_be_dialled(relay: RunningRelay) -> None:
+    target = ("127.0.0.1", relay.port)
+    allowed = parse_allow_list(["db.corp.local:*"], setting="AllowTargets")
+    async with agent(relay):
+        case = case_of(relay, listen_string(relay), targets=(target,), allow_list=allowed)
+        await find(case, Fault.TARGET_NOT_ALLOWED)
+
+
 async def test_a_target_that_does_not_answer(
     relay: RunningRelay, black_hole: tuple[str, int]
 ) -> None:
@@ -56,7 +65,7 @@ async def test_a_target_that_does_not_answer(
 async def test_a_target_without_a_way_there(
     relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no_route(host: str, port: int) -> None:
+    async def no_route(host: str, port: int, **_: object) -> None:
         raise Unreachable(f"{host}:{port} cannot be reached: Network is unreachable", status=502)
 
     monkeypatch.setattr("devstack.doctor.destination.dial_socket", no_route)

@@ -44,8 +44,9 @@ async def test_every_command_of_the_guide_prints_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in os.environ:
-        if name.startswith("HYBRIDGE_") or name.lower().endswith("_proxy"):
+        if name.startswith(("HYBRIDGE_", "HCM_", "APP_CLIENT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "no-service"))
     monkeypatch.chdir(tmp_path)
     closed = free_port()
     rules = [rule("defaultListener", Claim.LISTEN), rule("defaultSender", Claim.SEND)]
