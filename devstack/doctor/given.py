@@ -49,8 +49,7 @@ def read_config(path: Path, way: Case) -> list[Case]:
     cases = [dataclasses.replace(way, text=Secret(text), role=role) for text in texts]
     if any(shape.read(text, role)[0].verdict is Verdict.FAIL for text in texts):
         return cases  # The examination says better what is wrong.
-    is_agents = role is not Role.SENDER and all(_has_key(text) for text in texts)
-    ways = _agent(path) if is_agents else _client(path)
+    ways = _client(path) if role is Role.SENDER else _agent(path)
     return [
         dataclasses.replace(
             case,
@@ -112,11 +111,6 @@ def _role(keys: set[str]) -> Role | None:
     if keys.intersection(_CLIENT_KEYS):
         return Role.SENDER
     return Role.LISTENER if keys.intersection(_AGENT_KEYS) else None
-
-
-def _has_key(text: str) -> bool:
-    _, given = shape.read(text, None)
-    return given is not None and not given.is_anonymous
 
 
 def _agent(path: Path) -> list[Way]:

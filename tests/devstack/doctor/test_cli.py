@@ -156,7 +156,7 @@ async def test_an_agents_file_brings_its_targets(
 async def test_a_clients_file_is_a_senders(relay: RunningRelay, run: Run, tmp_path: Path) -> None:
     entries: list[dict[str, str]] = [
         {"ConnectionString": listen_string(relay), "Listen": "127.0.0.1:0"},
-        {"ConnectionString": f"Endpoint=sb://{HOST}/;EntityPath=open"},
+        {"ConnectionString": f"Endpoint=sb://{HOST}/;EntityPath=open", "Endpoint": "db1:5432"},
     ]
     config = tmp_path / "client.json"
     found = []
