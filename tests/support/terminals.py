@@ -21,6 +21,7 @@ DEADLINE_SECONDS = 40.0
 LOOK_AGAIN_SECONDS = 0.02
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_CLOCK = re.compile(r"\b\d\d:\d\d:\d\dZ")
 
 
 class Terminal:
@@ -108,12 +109,13 @@ class Terminal:
 
         What several tasks log at the same moment comes in any order.
         """
-        printed = self._lines[since:]
+        printed = [_squeeze(line) for line in self._lines[since:]]
         in_order = iter(printed)
-        return all(
-            any(_pattern(line).fullmatch(each) for each in (printed if _is_log(line) else in_order))
-            for line in shown.splitlines()
-        )
+        for line in shown.splitlines():
+            is_line = _pattern(line).fullmatch
+            if not any(is_line(each) for each in (printed if _is_log(line) else in_order)):
+                return False
+        return True
 
     def _read(self) -> None:
         assert self._shell.stdout is not None
@@ -139,10 +141,18 @@ def _is_log(line: str) -> bool:
 
 
 def _pattern(line: str) -> re.Pattern[str]:
-    """What a printed line must be: ``...`` is anything, and so is the time of a log line."""
+    """What a printed line must be: ``...`` is anything, and so is the time of a log line.
+
+    How wide a column is depends on what stands in it: any number of spaces is like any other.
+    """
     if _is_log(line):
         line = f"... {_TIME.sub('', line).strip()}"
-    return re.compile(".*".join(re.escape(part) for part in line.rstrip().split("...")))
+    parts = _squeeze(_CLOCK.sub("...", line)).split("...")
+    return re.compile(".*".join(re.escape(part) for part in parts))
+
+
+def _squeeze(line: str) -> str:
+    return re.sub(r"([ ─])\1+", r"\1", line.rstrip())
 
 
 def _until(happened: Callable[[], bool], what: str, printed: Callable[[], str]) -> None:
