@@ -60,7 +60,7 @@ class Reader:
         environment = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
+            "LC_ALL": "C",
             "HCM_STATE": str(folder / "hcm"),
             "HYBRIDGE_RELAY_PORT": self._ports["8443"],
             "HYBRIDGE_RELAY_ADMIN_PORT": self._ports["5300"],
