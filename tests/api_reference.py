@@ -71,7 +71,7 @@ CHAPTERS = (
     ),
     Chapter(
         title="Test with a relay",
-        introduction="`import devstack.testing`.",
+        introduction="`import devstack.testing`. [testing.md](testing.md) is the guide.",
         module="devstack.testing",
         names=(
             "relay",
@@ -348,7 +348,8 @@ def _fixtures() -> str:
         rows.append(f"| `{name}` | {marker.scope} | `{returned.replace('|', 'or')}`. {about} |")
     return (
         "Installed with the package. A `Background...` object has the methods of the object "
-        "without that word, as calls that block.\n\n" + "\n".join(rows)
+        "without that word, as calls that block. [testing.md](testing.md) "
+        "has examples.\n\n" + "\n".join(rows)
     )
 
 
