@@ -15,6 +15,8 @@ from cryptography.x509.oid import NameOID
 class Authority:
     """Signs a certificate for whatever name it is asked for.
 
+    Its own has no key usage, as many companies' authorities have none.
+
     Args:
         name: Common name of the authority.
         folder: Where its files are written.
