@@ -12,6 +12,7 @@ import click
 from hcm_agent.control.client import ServiceClient
 from hcm_agent.state_directory import StateDirectory, find_state_directory
 from hybridge.program.sdk_options import FILE
+from hybridge.protocol.errors import RelayError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,11 +35,35 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 def name_options(function: Function) -> Function:
     """``-ns`` and ``-n``: which hybrid connection."""
     function = click.option(
-        "-n", "--name", required=True, metavar="NAME", help="Name of the hybrid connection."
+        "-n",
+        "--name",
+        required=True,
+        metavar="NAME",
+        shell_complete=_complete,
+        help="Name of the hybrid connection.",
     )(function)
     return click.option(
-        "-ns", "--namespace", required=True, metavar="NAMESPACE", help="Its namespace, or its host."
+        "-ns",
+        "--namespace",
+        required=True,
+        metavar="NAMESPACE",
+        shell_complete=_complete,
+        help="Its namespace, or its host.",
     )(function)
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Give the names that the running service knows and that fit what is typed already."""
+    namespace = str(context.params.get("namespace") or "").lower()
+    try:
+        rows = service(context.params.get("state")).get("/hybrid-connections")
+    except (OSError, RelayError):
+        return []  # Nothing may be printed into a line that is being typed.
+    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if parameter.name == "name":
+        known = [row for row in known if namespace in ("", str(row.get("Namespace")).lower())]
+    found = {str(row.get("Name" if parameter.name == "name" else "Namespace")) for row in known}
+    return sorted(each for each in found if each.lower().startswith(incomplete.lower()))
 
 
 def directory_of(state: Path | None) -> StateDirectory | None:
