@@ -10,6 +10,7 @@
 - `local_port`: what the two have in common
 - `azbridge`: ask the other end for a port, where that speaks azbridge's preamble
 - `target_lookup`: the target that the relay's metadata names
+- `send_right`: an agent's connection string, given to the client by mistake
 - `reminder`: trouble that lasts, told in the log once per change
 - `reset_watch`: the application has given up while the relay is still being dialled
 """

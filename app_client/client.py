@@ -111,7 +111,6 @@ class Client:
                 self._serving[key].port.settings = settings
                 continue
             forward, _ = key
-            _warn_of_listener_rule(forward)
             self._serving[key] = served = HybridConnection(
                 forward,
                 settings,
@@ -247,21 +246,6 @@ def _is_for_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _warn_of_listener_rule(forward: Forward) -> None:
-    """Say at once what the relay would say at the first connection."""
-    rule = (forward.connection_string.key_name or "").lower()
-    if "listen" in rule and "send" not in rule:
-        logger.warning(
-            "its rule %r is the agent's by its name: app-client needs one that grants Send",
-            forward.connection_string.key_name,
-            extra={
-                "event": "rule_of_an_agent",
-                "hybrid_connection": forward.name,
-                "hint": "take the connection string of defaultSender; the agent gets this one",
-            },
-        )
 
 
 def _warn_of_target(served: HybridConnection, address: LocalAddress) -> None:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from app_client.azbridge import ask_for_port
 from app_client.local_port import LocalAddress
 from app_client.reset_watch import ResetWatch
+from app_client.send_right import may_send
 from app_client.settings import ClientSettings, Forward
 from app_client.target_lookup import Metadata
 from hybridge.management import runtime_information
@@ -72,6 +73,7 @@ class Outside:
 
     open_sender: Callable[[Forward, ClientSettings], Connecting] = open_sender
     read_metadata: Callable[[Forward, ClientSettings], Awaitable[Metadata]] = read_metadata
+    may_send: Callable[[Forward, ClientSettings], Awaitable[bool | None]] = may_send
 
 
 class LocalReset(RelayError):

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 
+from app_client import send_right
 from app_client.forwarder import Forwarder, Outside
 from app_client.local_port import LocalAddress, LocalPort
 from app_client.placement import Placement
@@ -95,13 +96,17 @@ class HybridConnection:
         Raises:
             RelayError: The port could not be opened, and `is_hopeless` says to give up.
         """
+        if send_right.is_suspect(self.forward):
+            send_right.warn_of_name(self.forward)
         try:
             self._on_open(self, await self._open())
             async with asyncio.TaskGroup() as tasks:
                 learning = tasks.create_task(self._learn_target(), name=f"{self.name} target")
+                asking = tasks.create_task(self._check_right(), name=f"{self.name} right")
                 self._on_change()
                 await self.port.run(self._retired)
                 learning.cancel()
+                asking.cancel()
         finally:
             self.port.close()
 
@@ -151,6 +156,16 @@ class HybridConnection:
             )
         else:
             self._on_change()
+
+    async def _check_right(self) -> None:
+        if not send_right.is_suspect(self.forward):
+            return
+        answer: bool | RelayError | None
+        try:
+            answer = await self._outside.may_send(self.forward, self.port.settings)
+        except RelayError as error:
+            answer = error
+        send_right.tell(self.forward, answer)
 
     async def _find_target(self) -> tuple[str, int]:
         settings = self.port.settings

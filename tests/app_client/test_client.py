@@ -241,13 +241,39 @@ async def test_none_that_can_be_opened_is_the_end() -> None:
     assert isinstance(only(caught), AuthorizationFailed)
 
 
-@pytest.mark.parametrize(("rule", "count"), [("defaultListener", 1), ("listenAndSend", 0)])
-async def test_an_agents_connection_string_is_suspected_at_once(
-    caplog: pytest.LogCaptureFixture, rule: str, count: int
+@pytest.mark.parametrize(
+    ("grants_send", "then"),
+    [
+        (False, "send_not_granted"),
+        (True, "send_granted"),
+        (None, None),
+        (Unreachable("no route"), None),
+    ],
+)
+async def test_an_agents_connection_string_is_suspected_at_once_and_the_relay_is_asked(
+    caplog: pytest.LogCaptureFixture, grants_send: bool | RelayError | None, then: str | None
 ) -> None:
-    async with running(Relay(), to("orders", rule=rule)) as client:
+    caplog.set_level(logging.DEBUG)
+    relay = Relay(grants_send=grants_send)
+    async with running(relay, to("orders", rule="defaultListener")) as client:
         await client.addresses.get()
+        await until(lambda: "the relay " in caplog.text)
 
-    found = with_event(caplog, "rule_of_an_agent")
-    assert len(found) == count
-    assert all("Send" in record.message and record.__dict__["hint"] for record in found)
+    (suspicion,) = with_event(caplog, "rule_of_an_agent")
+    assert "Send" in suspicion.message
+    assert suspicion.__dict__["hint"]
+    events = [each.__dict__.get("event", "") for each in caplog.records]
+    assert [each for each in events if each.startswith("send_")] == ([then] if then else [])
+
+
+@pytest.mark.parametrize("rule", ["listenAndSend", "RootManageSharedAccessKey", "defaultSender"])
+async def test_of_other_rules_the_relay_is_not_asked(
+    caplog: pytest.LogCaptureFixture, rule: str
+) -> None:
+    relay = Relay(grants_send=False)
+    async with running(relay, to("orders", rule=rule)) as client:
+        for end in (await dial(client), await relay.far_ends.get()):
+            end.abort()
+
+    assert not with_event(caplog, "rule_of_an_agent")
+    assert not with_event(caplog, "send_not_granted")

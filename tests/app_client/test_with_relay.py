@@ -10,9 +10,11 @@ import pytest
 
 from app_client.client import Client
 from app_client.placement import NETWORK
+from app_client.send_right import may_send
 from app_client.settings import ClientSettings, Forward
 from hybridge.program.lifetime import Lifetime
 from hybridge.protocol import connection_string
+from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import (
     AuthorizationFailed,
     EndpointNotFound,
@@ -21,7 +23,7 @@ from hybridge.protocol.errors import (
 )
 from hybridge.transport.tcp import dial_tcp
 from tests.support.agent_ends import free_port
-from tests.support.relay import KEY, RunningRelay, hybrid_connection, namespace, running_relay
+from tests.support.relay import KEY, RunningRelay, hybrid_connection, namespace, rule, running_relay
 
 
 def settings_for(
@@ -126,3 +128,14 @@ async def test_without_a_listener_the_application_is_reset_and_the_log_says_what
     assert records[0]["status"] == 404
     assert "TrackingId:" in records[0]["message"]
     assert "hcm run" in records[0]["hint"]
+
+
+@pytest.mark.parametrize(("claim", "is_granted"), [(Claim.LISTEN, False), (Claim.SEND, True)])
+async def test_the_relay_tells_whether_a_rule_grants_send(claim: Claim, is_granted: bool) -> None:
+    entity = hybrid_connection(rules=[rule("defaultListener", claim)])
+    async with running_relay(namespace(entity)) as relay:
+        text = relay.connection_string("hc1", key_name="defaultListener")
+        forward = Forward(connection_string=connection_string.parse(text))
+        settings = ClientSettings(forwards=(forward,), ca=relay.ca, connect_to=relay.connect_to)
+
+        assert await may_send(forward, settings) is is_granted

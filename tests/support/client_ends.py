@@ -49,13 +49,19 @@ class Relay:
     names: list[str] = field(default_factory=list)
     far_ends: asyncio.Queue[TcpStream] = field(default_factory=asyncio.Queue)
     metadata: Information | RelayError = field(default_factory=lambda: Information(None))
+    grants_send: bool | RelayError | None = None
     metadata_of: dict[str, Information | RelayError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.may_answer.set()
 
     def outside(self) -> Outside:
-        return Outside(open_sender=self.open, read_metadata=self.read)
+        return Outside(open_sender=self.open, read_metadata=self.read, may_send=self.grants)
+
+    async def grants(self, forward: Forward, settings: ClientSettings) -> bool | None:
+        if isinstance(self.grants_send, RelayError):
+            raise self.grants_send
+        return self.grants_send
 
     def open(self, forward: Forward, settings: ClientSettings) -> Connecting:
         return ScriptedSender(self, forward.name)
