@@ -27,6 +27,7 @@ AZURE_SUFFIX = ".servicebus.windows.net"
 # X509_V_ERR_*: numbers are part of OpenSSL's interface, its texts are not.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAMES = (62, 64)
+_NO_ISSUER = (2, 18, 19, 20, 21)
 
 _PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_TOO_SMALL")
 """What OpenSSL says of bytes that are no TLS record."""
@@ -79,6 +80,9 @@ def _distrusted(
         names = "" if certificate is None else ", ".join(_subjects(certificate)[:4])
         what = f"the certificate{by} is for {names or 'other names'}, not for {given.host}"
         return fail(Fault.WRONG_NAME, what)
+    if error.verify_code not in _NO_ISSUER:
+        what = f"the certificate{by} is not accepted: {error.verify_message}"
+        return fail(Fault.CERTIFICATE_UNUSABLE, what)
     what = f"the certificate of {given.host} is not trusted by this machine"
     if issuer:
         what = f"the certificate of {given.host} is{by}, whom this machine does not trust"

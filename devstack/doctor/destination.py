@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 
 from devstack.doctor.case import Case, Notes, Role
 from devstack.doctor.faults import Fault
-from devstack.doctor.finding import Check, Finding, fail, ok, skipped
+from devstack.doctor.finding import Check, Finding, fail, ok, skipped, warn
 from hybridge.program.host_port import format_host_port
 from hybridge.protocol.errors import RelayError, TargetRefused, TargetTimedOut
+from hybridge.transport.names import is_address
 from hybridge.transport.tcp import dial_socket
 
 
@@ -51,5 +54,15 @@ async def _dial(case: Case, host: str, port: int) -> Finding | None:
         return fail(Fault.TARGET_NAME_UNKNOWN, str(error))
     except RelayError as error:
         return fail(Fault.TARGET_UNREACHABLE, str(error))
-    sock.close()
+    with sock:
+        peer = str(sock.getpeername()[0])
+    if _is_name(host) and ipaddress.ip_address(peer).is_loopback:
+        return warn(Fault.TARGET_LOOPS, f"{shown} leads to this machine itself, {peer}")
     return None
+
+
+def _is_name(host: str) -> bool:
+    """Whether a host is a name other than this machine's own for itself."""
+    if host.lower().rstrip(".").rpartition(".")[2] in ("localhost", "localdomain"):
+        return False
+    return not is_address(host) and host.lower() != socket.gethostname().lower()

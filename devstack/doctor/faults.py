@@ -149,6 +149,11 @@ class Fault(enum.Enum):
         "the certificate's time is over, or has not begun",
         "compare this machine's clock with the right time, then renew the certificate",
     )
+    CERTIFICATE_UNUSABLE = (
+        Check.TLS,
+        "the certificate breaks a rule that this machine insists on",
+        "have whoever signs it (a proxy that inspects TLS, a company's authority) mend that",
+    )
     NOT_A_RELAY = (
         Check.CLOCK,
         "what answers there is not HTTP",
@@ -166,7 +171,7 @@ class Fault(enum.Enum):
     )
     UPGRADE_STRIPPED = (
         Check.WEBSOCKET,
-        "something between here and the relay does not let WebSockets through",
+        "no WebSocket gets through: a proxy or gateway in between, or no relay at all",
         "make the proxy or gateway pass the headers Upgrade and Connection, or go around it",
     )
     WEBSOCKET_CUT = (
@@ -279,6 +284,12 @@ class Fault(enum.Enum):
         Check.TARGET,
         "the network says that there is no way to the target",
         "check the endpoint's host, and this machine's routes",
+    )
+    TARGET_LOOPS = (
+        Check.TARGET,
+        "the target's name leads to this machine itself",
+        "on the agent's machine no hosts line may send the target's name to a local address: "
+        "'app-client hosts --remove', or --target with the target's IP address",
     )
     LISTENER_REJECTS = (
         Check.CONNECTION,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import ipaddress
 import socket
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from hybridge.protocol.errors import (
     UntrustedCertificate,
 )
 from hybridge.transport.http_exchange import exchange
+from hybridge.transport.names import is_address, look_up
 from hybridge.transport.tcp import dial_socket
 from hybridge.transport.tls import open_tls
 
@@ -65,19 +65,14 @@ def first_hop(case: Case, given: ConnectionString) -> Hop:
 async def resolve(case: Case, given: ConnectionString) -> Finding:
     """Check the DNS."""
     hop = first_hop(case, given)
-    try:
-        ipaddress.ip_address(hop.host)
-    except ValueError:
-        pass
-    else:
+    if is_address(hop.host):
         return ok(Check.DNS, f"{hop.name} is an address, {hop.host}: no name to look up")
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(case.timeout_seconds):
-            found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
+            found = await look_up(hop.host, hop.port, socket.SOCK_STREAM)
     except TimeoutError:
         return fail(Fault.DNS_TIMEOUT, f"no answer about {hop.host} in {case.timeout_seconds:g} s")
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not the name of a host"
         return fail(
             Fault.NAME_UNKNOWN,

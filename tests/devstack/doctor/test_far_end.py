@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -20,6 +20,7 @@ from hybridge.incoming_connection import IncomingConnection
 from hybridge.protocol.connection_string import ConnectionString, parse
 from hybridge.protocol.errors import HandshakeRefused, Unreachable
 from hybridge.sender import connect
+from hybridge.transport import names
 from hybridge.transport.stream import Stream
 from relay.settings import RelaySettings
 from tests.support.agent_ends import free_port
@@ -43,6 +44,26 @@ async def test_a_target_that_is_not_there(
         found = await find(case_of(relay, listen_string(relay), targets=(target,)), fault)
 
     assert target[0] in found.what
+
+
+async def test_a_target_whose_name_leads_back_to_this_machine(
+    relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = names.look_up
+
+    async def with_a_hosts_line(
+        host: str, port: int, kind: socket.SocketKind
+    ) -> Sequence[names.AddressInfo]:
+        return await look_up("127.0.0.1" if host == "db.corp.local" else host, port, kind)
+
+    monkeypatch.setattr(names, "look_up", with_a_hosts_line)
+    async with agent(relay):
+        target = ("db.corp.local", relay.port)
+        case = case_of(relay, listen_string(relay), targets=(target,))
+        found = await find(case, Fault.TARGET_LOOPS, verdict=Verdict.WARN)
+
+    assert "127.0.0.1" in found.what
+    assert "app-client hosts --remove" in found.next_step
 
 
 async def test_a_target_that_may_not_be_dialled(relay: RunningRelay) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from devstack.doctor import certificates
 from devstack.doctor.faults import Fault
 from devstack.doctor.finding import Check, Verdict
+from hybridge.protocol.connection_string import parse
 from hybridge.protocol.proxies import parse_proxy
 from tests.support.agent_ends import free_port
 from tests.support.authority import Authority
@@ -47,7 +49,7 @@ async def test_a_name_server_that_is_silent(
     async def silent(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent)
+    monkeypatch.setattr("devstack.doctor.route.look_up", silent)
     case = case_of(relay, connect_to=("relay.example.test", 443), timeout_seconds=0.05)
     await find(case, Fault.DNS_TIMEOUT)
 
@@ -184,6 +186,18 @@ async def test_a_certificate_that_is_over(relay: RunningRelay, tmp_path: Path) -
     async with in_between(relay.connect_to, shown=shown) as address:
         case = case_of(relay, connect_to=address, ca=authority.path)
         await find(case, Fault.CERTIFICATE_EXPIRED)
+
+
+async def test_a_certificate_that_breaks_a_rule(relay: RunningRelay) -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = 26, "unsuitable certificate purpose"
+    async with serving(greeting(b""), context=server_context()) as address:
+        case = case_of(relay, connect_to=address)
+        found = await certificates.explain(error, case, parse(relay.connection_string()))
+
+    assert found.fault is Fault.CERTIFICATE_UNUSABLE
+    assert found.what.endswith("is not accepted: unsuitable certificate purpose")
+    assert "'Hybridge development CA" in found.what
 
 
 async def test_tls_with_something_that_is_no_relay(relay: RunningRelay) -> None:
