@@ -184,6 +184,7 @@ class Namespace:
         if self._has_ended:
             return []
         self._has_ended = True
+        self._relay.open_namespaces.discard(self)
         await self._relay.start()
         for each in self._made.values():
             each.calm()
@@ -205,6 +206,7 @@ class Namespace:
     async def __aenter__(self) -> Self:
         with hinted():
             self._relay.serve_new(self._served)
+        self._relay.open_namespaces.add(self)
         return self
 
     async def __aexit__(

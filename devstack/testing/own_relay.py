@@ -60,6 +60,9 @@ async def relay(
 class Relay:
     """A relay that runs, and can be stopped and started. Made by `relay`."""
 
+    _ca: Path
+    _connect_to: tuple[str, int]
+
     def __init__(
         self,
         *,
@@ -73,6 +76,7 @@ class Relay:
         self._ca_dir = ca_dir
         self._namespaces: dict[str, served.Namespace] = {}
         self._own: Namespace | None = None
+        self.open_namespaces: set[Namespace] = set()  # Those whose block is not over.
         self.agents: set[Agent] = set()
         """Those that are told when their control channels are closed."""
         self.tasks = asyncio.TaskGroup()
@@ -83,6 +87,16 @@ class Relay:
         self._lifetime = Lifetime()
         self._serving: asyncio.Task[None] | None = None
         self._has_ended = False
+
+    @property
+    def ca(self) -> Path:
+        """PEM file of the authority that clients must trust."""
+        return self._ca
+
+    @property
+    def connect_to(self) -> tuple[str, int]:
+        """Where it listens, for the ``connect_to`` of listeners and senders."""
+        return self._connect_to
 
     @property
     def is_running(self) -> bool:
@@ -212,15 +226,13 @@ class Relay:
         with ExitStack() as held:
             folder = self._ca_dir or held.enter_context(_temporary_folder())
             ca = DevelopmentCa.load_or_create(folder)
-            self.ca = ca.path
-            """PEM file of the authority that clients must trust."""
+            self._ca = ca.path
             self._certificate = ca.certificate_for(CERTIFICATE_NAMES)
             # Bound and never listening: the port stays ours while the relay is stopped.
             place = held.enter_context(socket.socket())
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             place.bind((HOST, 0))
-            self.connect_to = bound_address(place)
-            """Where it listens, for the ``connect_to`` of listeners and senders."""
+            self._connect_to = bound_address(place)
             await self.tasks.__aenter__()
             await self.start()
             self._held = held.pop_all()
@@ -238,6 +250,9 @@ class Relay:
             try:
                 if self._own is not None:
                     await self._own.__aexit__(kind, error, trace)
+                for namespace in list(self.open_namespaces):
+                    # Its own block did not come to its end; without this, ours would not either.
+                    await namespace.end(leak_seconds=None)
             finally:
                 self._has_ended = True
                 try:

@@ -69,6 +69,16 @@ async def test_what_was_left_open_is_raised_at_the_end_of_the_block(
     assert re.search(r"'orders' from 127\.0\.0\.1:\d+: neither end has closed it", leak.text)
 
 
+async def test_a_namespace_that_nobody_has_ended_does_not_keep_the_relay(
+    target: tuple[str, int],
+) -> None:
+    async with devstack.testing.relay() as relay:
+        namespace = await relay.namespace().__aenter__()
+        orders = await namespace.hybrid_connection(target)
+
+    assert not orders.agent.is_connected
+
+
 async def test_a_cancelled_block_ends_in_order(target: tuple[str, int]) -> None:
     inside = asyncio.Event()
 
