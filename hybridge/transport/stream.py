@@ -3,7 +3,7 @@
 A stream is driven in one of two ways, and the first use decides:
 
 - *pushed*: `attach` a `Receiver`, and it is called as things happen. Nothing is awaited between a
-  read and the write it leads to, so one read buffer serves all of an event loop. This is the hot path.
+  read and the write it leads to, so one read buffer serves an event loop. This is the hot path.
 - *awaited*: `receive`, `send`, `send_eof`. For tests, tools and applications.
 """
 
