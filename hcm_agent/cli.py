@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +84,7 @@ Example:
 @click.option(
     "--control",
     type=click.Choice(["socket", "loopback"]),
-    default="socket",
+    default="socket" if hasattr(socket, "AF_UNIX") else "loopback",
     envvar="HCM_CONTROL",
     help="How the verbs reach it.  [socket]",
 )

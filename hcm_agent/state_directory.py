@@ -79,7 +79,7 @@ class StateDirectory:
             if fcntl is not None:
                 self._lock(descriptor)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            os.write(descriptor, str(os.getpid()).encode())
             yield
         finally:
             os.close(descriptor)
@@ -88,7 +88,7 @@ class StateDirectory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            process = os.pread(descriptor, 20, 0).decode(errors="replace")
+            process = os.read(descriptor, 20).decode(errors="replace")
             raise AnotherServiceRuns(
                 f"another hcm service runs with the state directory {self.path}"
                 f" (process {process or 'unknown'})",

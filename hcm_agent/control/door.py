@@ -39,9 +39,6 @@ class Door(enum.Enum):
     sockets."""
 
 
-DEFAULT_DOOR = Door.SOCKET if hasattr(socket, "AF_UNIX") else Door.LOOPBACK
-
-
 class NotOurs(RelayError):
     """The socket belongs to another user, who would be given the keys."""
 

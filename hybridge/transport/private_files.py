@@ -160,7 +160,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> No
         )
         try:
             with open(descriptor, "wb") as file:
-                os.fchmod(file.fileno(), mode)
+                if hasattr(os, "fchmod"):
+                    os.fchmod(file.fileno(), mode)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -175,7 +176,9 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> No
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a crash of the machine."""
+    """Make the names in a directory survive a crash of the machine, where a system can."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
     try:
         # Some network and container file systems cannot do this for a directory.

@@ -19,6 +19,7 @@ PACKAGES = {
     "psql": "postgresql-client",
     "redis-server": "redis-server",
     "sshd": "openssh-server",
+    "systemd-analyze": "systemd",
     "tinyproxy": "tinyproxy-bin",
 }
 """Which package has which program."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def steady(text: str) -> str:
     """A text in which what differs from run to run stands as in the documentation."""
     for pattern, shown in _CHANGING:
         text = pattern.sub(shown, text)
+    text = text.replace(version("hybridge"), "0.1.0")
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 

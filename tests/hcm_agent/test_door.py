@@ -1,0 +1,138 @@
+"""How the verbs reach the service, and whom they do not trust."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from hcm_agent.control.client import ServiceClient
+from hcm_agent.control.door import Door, NotOurs, ServiceNotRunning, connect, listening
+from hcm_agent.state_directory import StateDirectory
+from hybridge.transport.private_files import UnusableFile
+from tests.support.hcm_service import running_service
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDirectory:
+    (tmp_path / "state").mkdir(mode=0o700)
+    return StateDirectory(tmp_path / "state", is_named=True)
+
+
+def is_open(state: StateDirectory) -> bool:
+    try:
+        sock, _ = connect(state, timeout_seconds=5)
+    except ServiceNotRunning:
+        return False
+    sock.close()
+    return True
+
+
+def test_the_socket_is_its_users_alone_and_gone_at_the_end(state: StateDirectory) -> None:
+    with listening(state, Door.SOCKET) as (_, token):
+        assert token == ""
+        assert state.socket.stat().st_mode & 0o777 == 0o600
+        assert is_open(state)
+
+    assert not state.socket.exists()
+    assert not is_open(state)
+
+
+def test_a_socket_that_a_dead_service_left_is_no_service_and_is_replaced(
+    state: StateDirectory,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(state.socket))
+    assert not is_open(state)
+
+    with listening(state, Door.SOCKET):
+        assert is_open(state)
+
+
+def test_a_path_too_long_for_a_sockets_address_works_too(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    state = StateDirectory(deep, is_named=True)
+
+    with listening(state, Door.SOCKET):
+        assert is_open(state)
+
+
+@pytest.mark.parametrize("door", list(Door))
+def test_each_way_leads_to_the_service(tmp_path: Path, door: Door) -> None:
+    with running_service(tmp_path / "state", door=door) as service:
+        client = ServiceClient(service.state)
+
+        assert client.get("/hybrid-connections") == []
+        assert client.get("/version") == {"Version": version("hybridge"), "Process": os.getpid()}
+        assert service.state.loopback.exists() == (door is Door.LOOPBACK)
+    assert not service.state.loopback.exists()
+
+
+def test_over_loopback_nobody_is_heard_without_the_token(tmp_path: Path) -> None:
+    with running_service(tmp_path / "state", door=Door.LOOPBACK) as service:
+        assert service.state.loopback.stat().st_mode & 0o777 == 0o600
+        port = json.loads(service.state.loopback.read_text())["port"]
+
+        for given in ({}, {"Authorization": "Bearer guess"}):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("GET", "/hybrid-connections", headers=given)
+            assert connection.getresponse().status == 401
+            connection.close()
+
+
+def test_a_token_that_others_can_read_is_not_used(state: StateDirectory) -> None:
+    with listening(state, Door.LOOPBACK):
+        state.loopback.chmod(0o644)
+
+        with pytest.raises(UnusableFile, match="others may read it"):
+            connect(state, timeout_seconds=5)
+
+
+def test_a_socket_of_another_user_is_told_nothing(state: StateDirectory) -> None:
+    with listening(state, Door.SOCKET):
+        owner = os.geteuid() or 1_234
+        with pytest.MonkeyPatch.context() as patched:
+            if os.geteuid() == 0:
+                os.chown(state.socket, owner, -1)
+                os.chown(state.path, 0, -1)
+            else:
+                patched.setattr(os, "geteuid", lambda: owner + 1)
+
+            with pytest.raises(NotOurs, match=f"another user .id {owner}., and is not trusted"):
+                connect(state, timeout_seconds=5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_root_speaks_to_the_service_of_the_user_who_has_the_directory(
+    state: StateDirectory,
+) -> None:
+    with listening(state, Door.SOCKET):
+        os.chown(state.socket, 1_234, -1)
+        os.chown(state.path, 1_234, -1)
+
+        assert is_open(state)
+
+
+def test_what_is_no_socket_is_not_spoken_to(state: StateDirectory) -> None:
+    state.socket.write_text("")
+
+    with pytest.raises(NotOurs, match="is not a socket"):
+        connect(state, timeout_seconds=5)
+
+
+def test_a_directory_that_this_user_may_not_enter_says_so(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", deny)
+
+    with pytest.raises(NotOurs, match="may not speak to the service"):
+        connect(state, timeout_seconds=5)
