@@ -8,8 +8,8 @@ import pytest
 
 from hcm_agent.endpoint_test import RelayRoute, Trial, try_endpoint
 from hybridge.protocol.errors import InvalidSetting
+from hybridge.transport.names import Admit
 from hybridge.transport.stream import Stream
-from hybridge.transport.tcp import Admit
 from tests.support.agent_ends import Target, free_port
 from tests.support.relay import HOST, running_relay
 
