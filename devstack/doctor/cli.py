@@ -271,7 +271,11 @@ class _Paper:
         if not self._is_empty:
             click.echo()
         self._is_empty = False
-        click.echo(click.style(title(examination), bold=self._has_color or None))
+        click.echo(
+            click.style(
+                title(examination, role=examination.case.role), bold=self._has_color or None
+            )
+        )
         click.echo()
 
     def finding(self, finding: Finding) -> None:

@@ -18,6 +18,7 @@ from hybridge.protocol.redaction import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from devstack.doctor.case import Role
     from devstack.doctor.examination import Examination
 
 WIDTH = 80
@@ -71,12 +72,12 @@ class Lines:
         return " " * (len(self._marks[Verdict.OK]) + 3)
 
 
-def title(examination: Examination) -> str:
-    """Say what is examined."""
+def title(examination: Examination, *, role: Role | None) -> str:
+    """Say what is examined, and from which side, where that is known."""
     given = examination.notes.given
     if given is None:
         return "a connection string"
-    side = "" if examination.case.role is None else f", as {examination.case.role.value}"
+    side = "" if role is None else f", as {role.value}"
     name = f"'{one_line(given.path)}'" if given.path else "a namespace"
     return f"{name} at {one_line(format_host_port(given.host, given.port))}{side}"
 
@@ -85,7 +86,7 @@ def conclusion(examinations: Sequence[Examination]) -> list[str]:
     """Give the last lines: the cause and the next step, or that all is well."""
     lines = []
     for examination in examinations:
-        where = f"{title(examination)}: " if len(examinations) > 1 else ""
+        where = f"{title(examination, role=examination.role)}: " if len(examinations) > 1 else ""
         cause = examination.cause
         if cause is not None and cause.fault is not None:
             lines.append(f"{where}Cause: {cause.fault.code}: {one_line(cause.what)}")

@@ -88,6 +88,7 @@ async def agent(
     relay: RunningRelay,
     answer: Callable[[IncomingConnection], Awaitable[None]] = accepting,
     path: str = "hc1",
+    rule: str = "listenrule",
 ) -> AsyncIterator[None]:
     """An agent that does with each sender what the test says."""
 
@@ -96,7 +97,7 @@ async def agent(
             with contextlib.suppress(RelayError):
                 await answer(connection)
 
-    text = listen_string(relay, path)
+    text = relay.connection_string(path, key_name=rule)
     async with Listener(text, ca=relay.ca, connect_to=relay.connect_to) as listener:
         await listener.wait_online()
         async with asyncio.TaskGroup() as tasks:

@@ -107,8 +107,8 @@ async def test_of_several_each_is_examined(relay: RunningRelay, run: Run) -> Non
 
     assert code == 1
     assert output.count("connection string  of rule") == 2
-    assert f"'hc1' at {HOST}:443: Nothing stands in the way for a listener." in output
-    assert f"'bare' at {HOST}:443: Cause: no-listener" in output
+    assert f"'hc1' at {HOST}:443, as listener: Nothing stands in the way for a listener." in output
+    assert f"'bare' at {HOST}:443, as sender: Cause: no-listener" in output
 
 
 async def test_a_round_trip_takes_both_strings(relay: RunningRelay, run: Run) -> None:

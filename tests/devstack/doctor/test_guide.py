@@ -17,6 +17,7 @@ from devstack.doctor.faults import Fault
 from devstack.doctor.finding import Check
 from hybridge.protocol.claims import Claim
 from tests.support.agent_ends import free_port
+from tests.support.examined import agent
 from tests.support.relay import (
     KEY,
     SECOND_KEY,
@@ -50,16 +51,23 @@ async def test_every_command_of_the_guide_prints_what_is_shown(
     monkeypatch.chdir(tmp_path)
     closed = free_port()
     rules = [rule("defaultListener", Claim.LISTEN), rule("defaultSender", Claim.SEND)]
-    served = hybrid_connection("orders-db", target=("127.0.0.1", closed), rules=rules)
-    async with running_relay(namespace(served)) as relay:
+    served = [
+        hybrid_connection(name, target=("127.0.0.1", closed), rules=rules)
+        for name in ("orders-db", "stock-db")
+    ]
+    async with (
+        running_relay(namespace(*served)) as relay,
+        agent(relay, path="stock-db", rule="defaultListener"),
+    ):
         page = GUIDE.read_text(encoding="utf-8")
         page = page.replace(":8443", f":{relay.port}").replace(":5432", f":{closed}")
         environment = {"HYBRIDGE_CA": str(relay.ca)} | {
             name: f"Endpoint=sb://localhost:{relay.port}/;SharedAccessKeyName={rule_name};"
-            f"SharedAccessKey={KEY};EntityPath=orders-db"
-            for name, rule_name in (
-                ("ORDERS_LISTEN", "defaultListener"),
-                ("ORDERS_SEND", "defaultSender"),
+            f"SharedAccessKey={KEY};EntityPath={path}"
+            for name, rule_name, path in (
+                ("ORDERS_LISTEN", "defaultListener", "orders-db"),
+                ("ORDERS_SEND", "defaultSender", "orders-db"),
+                ("STOCK_SEND", "defaultSender", "stock-db"),
             )
         }
         found = steps(page)
