@@ -52,6 +52,9 @@ CONNECTS = 15
 QUERIES = 200
 """Queries that are timed, each way."""
 
+LOOK_AGAIN_SECONDS = 0.2
+"""How soon an interruption is seen that came just before the demo began to wait for it."""
+
 EXIT_INTERRUPTED = 130
 """What a shell makes of a program that Ctrl-C ended."""
 
@@ -145,7 +148,8 @@ class Demo:
         screen.line()
         screen.line("Ctrl-C ends it and removes everything.")
         while True:
-            signal.pause()
+            # Not signal.pause: it would sleep through a signal that came just before it.
+            time.sleep(LOOK_AGAIN_SECONDS)
 
     # --- the steps ----------------------------------------------------------------------------
 
