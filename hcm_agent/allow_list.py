@@ -52,6 +52,13 @@ class AllowRule:
 
     ports: range
 
+    def __str__(self) -> str:
+        """Write it as `parse_allow_list` reads it."""
+        host = self.host if self.network is None else str(self.network)
+        first, last = self.ports[0], self.ports[-1]
+        ports = ANY if self.ports == _PORTS else f"{first}-{last}" if first != last else f"{first}"
+        return f"[{host}]:{ports}" if ":" in host else f"{host}:{ports}"
+
     def has_name(self, name: str) -> bool:
         """Whether a host is allowed by the way it is written."""
         if self.host.startswith("*."):

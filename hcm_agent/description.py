@@ -10,6 +10,7 @@ from hybridge.program.host_port import format_host_port
 from hybridge.protocol.claims import Claim
 
 if TYPE_CHECKING:
+    from hcm_agent.allow_list import AllowList
     from hcm_agent.hybrid_connection import HybridConnection
 
 AZURE_SUFFIX = ".servicebus.windows.net"
@@ -24,7 +25,12 @@ def namespace_name(host: str) -> str:
 
 
 def describe(
-    served: HybridConnection, *, open_connections: int, source: str, monotonic: float
+    served: HybridConnection,
+    *,
+    open_connections: int,
+    source: str,
+    allow_list: AllowList | None,
+    monotonic: float,
 ) -> dict[str, object]:
     """Give all that is known of one hybrid connection, for JSON. No key is in it.
 
@@ -32,6 +38,7 @@ def describe(
         served: The hybrid connection.
         open_connections: With those that outlived a restart of its listener.
         source: `ADDED`, or where it is configured.
+        allow_list: Where connections may lead.
         monotonic: The time of the clock that its status has.
     """
     status, entry = served.status, served.settings
@@ -60,6 +67,7 @@ def describe(
         "EndpointReachable": endpoint.is_reachable,
         "EndpointSince": None if endpoint.since is None else _written(endpoint.since),
         "EndpointLastError": endpoint.last_error,
+        "AllowedTargets": None if allow_list is None else [str(each) for each in allow_list.rules],
         "OpenConnections": open_connections,
         "KeyName": address.key_name or "",
         "Source": source,

@@ -18,11 +18,11 @@ from hybridge.transport.http_exchange import exchange
 from hybridge.transport.tcp import dial_tcp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from hcm_agent.allow_list import AllowList
+    from hcm_agent.target_dialer import DialTcp
     from hybridge.protocol.proxies import ProxyChoice
-    from hybridge.transport.stream import Stream
 
 TRY_SECONDS = 10.0
 """How long an endpoint may take to answer."""
@@ -34,12 +34,13 @@ _SCHEMES = ("https://", "sb://")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayRoute:
-    """How a namespace is reached; targets are reached directly."""
+    """How a namespace is reached, and which targets may be."""
 
     ca: Path | None = None
     connect_to: tuple[str, int] | None = None
     proxy: ProxyChoice = None
-    dial: Callable[[str, int], Awaitable[Stream]] = dial_tcp
+    allow_list: AllowList | None = None
+    dial: DialTcp = dial_tcp
     """To targets."""
 
 
@@ -105,7 +106,8 @@ async def try_endpoint(
             if is_namespace:
                 status = await _get(host, port, route)
             else:
-                (await route.dial(host, port)).abort()
+                admit = None if route.allow_list is None else route.allow_list.check(host, port)
+                (await route.dial(host, port, admit=admit)).abort()
     except TimeoutError:
         problem = TargetTimedOut(f"{bare} did not answer within {timeout_seconds:g} s")
     except RelayError as error:

@@ -225,11 +225,15 @@ class ServiceRun:
         from hcm_agent.endpoint_test import RelayRoute
         from hybridge.program.http_server import serve
 
-        route = RelayRoute(
-            ca=self._sources.ca,
-            connect_to=self._sources.connect_to,
-            proxy=self._service.proxy,
-            dial=self._outside.dial,
-        )
+        def route() -> RelayRoute:
+            configured = self._service.configured  # Another one after a reload.
+            return RelayRoute(
+                ca=self._sources.ca,
+                connect_to=self._sources.connect_to,
+                proxy=configured.proxy,
+                allow_list=configured.allow_list,
+                dial=self._outside.dial,
+            )
+
         app = make_app(self._service, self._ring, token=self._token, route=route, stopping=ended)
         await serve(app, [sock], until=ended.wait())

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hcm_agent.agent import Agent
     from hcm_agent.hybrid_connection import HybridConnection
     from hcm_agent.key_storage import Keys
-    from hybridge.protocol.proxies import ProxyChoice
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +77,9 @@ class Service:
         """Serves it; set before the first verb comes."""
 
     @property
-    def proxy(self) -> ProxyChoice:
-        """The proxy on the way to the relay."""
-        return self._configured.proxy
+    def configured(self) -> AgentSettings:
+        """What is configured now: what was added has these settings too."""
+        return self._configured
 
     def load(self) -> AgentSettings:
         """Read what is configured and what was added: at start, and for a reload.
@@ -144,6 +143,7 @@ class Service:
             served,
             open_connections=self._running.open_connections(key),
             source=served.settings.source if self._is_configured(key) else ADDED,
+            allow_list=self._configured.allow_list,
             monotonic=time.monotonic(),
         )
 

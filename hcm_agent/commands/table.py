@@ -47,6 +47,8 @@ def print_one(found: Mapping[str, object]) -> None:
     lines = Table.grid(padding=(0, 2))
     for name in _SHOWN:
         lines.add_row(Text(name), _status(found) if name == "Status" else Text(_value(found[name])))
+    if isinstance(allowed := found["AllowedTargets"], list):
+        lines.add_row(Text("AllowedTargets"), Text(", ".join(map(_value, allowed)) or "none"))
     lines.add_row(Text("Reachable"), _reachable(found))
     if found["LastError"]:
         lines.add_row(Text("LastError"), Text(_value(found["LastError"])))

@@ -42,7 +42,12 @@ Fields = dict[str, object]
 
 
 def make_app(
-    service: Service, ring: LogRing, *, token: str, route: RelayRoute, stopping: asyncio.Event
+    service: Service,
+    ring: LogRing,
+    *,
+    token: str,
+    route: Callable[[], RelayRoute],
+    stopping: asyncio.Event,
 ) -> ASGIApp:
     """Make the ASGI application that answers the verbs.
 
@@ -50,7 +55,7 @@ def make_app(
         service: Does what they say.
         ring: The log.
         token: What each request must carry; empty where the socket's owner is enough.
-        route: How namespaces are reached.
+        route: Says how namespaces and targets are reached.
         stopping: Ends answers that go on.
     """
 
@@ -71,7 +76,7 @@ def make_app(
         return await service.restart(_text(fields, "namespace"), _text(fields, "name"))
 
     async def test(fields: Fields) -> object:
-        return (await try_endpoint(_text(fields, "endpoint"), route)).to_fields()
+        return (await try_endpoint(_text(fields, "endpoint"), route())).to_fields()
 
     async def list_all(_: Request) -> Response:
         return JSONResponse(await service.list_all())

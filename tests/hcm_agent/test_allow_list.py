@@ -164,3 +164,13 @@ def test_there_is_a_limit_to_entries(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whatever_is_written_is_a_rule_or_one_error(text: str) -> None:
     with contextlib.suppress(InvalidSetting):
         assert len(parse_allow_list([text], setting="AllowTargets").rules) == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["*:*", "db.corp.local:5432", "*.corp.local:5432-5440", "10.0.0.0/8:*", "[fd00::/8]:1433"],
+)
+def test_a_rule_is_written_as_it_is_read(entry: str) -> None:
+    (rule,) = parse_allow_list([entry], setting="--allow-target").rules
+
+    assert str(rule) == entry

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from hcm_agent.allow_list import parse_allow_list
 from hcm_agent.endpoint_test import RelayRoute, Trial, try_endpoint
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.transport.names import Admit
@@ -27,6 +28,16 @@ async def test_a_target_that_refuses_is_said_with_a_next_step() -> None:
 
     assert "refused the connection" in trial.error
     assert trial.hint
+
+
+async def test_a_target_that_the_allow_list_does_not_have_is_not_connected_to() -> None:
+    allowed = parse_allow_list(["*.corp.local:*"], setting="--allow-target")
+    with Target() as target:
+        trial = await try_endpoint(f"127.0.0.1:{target.port}", RelayRoute(allow_list=allowed))
+
+        assert not target.has_visitor()
+    assert "allow" in trial.error
+    assert "--allow-target" in trial.hint
 
 
 async def test_a_target_that_says_nothing_is_not_waited_for() -> None:

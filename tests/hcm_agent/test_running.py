@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import keyring
+import keyring.backends.fail
 import pytest
 
 from hcm_agent import state_directory
@@ -95,6 +97,20 @@ def test_a_directory_that_cannot_be_made_is_named(
 
     assert code == 1
     assert f"{tmp_path / 'file' / 'state'}: the directory cannot be made" in lines[0]
+
+
+def test_keys_cannot_be_kept_where_there_is_no_keyring(
+    state: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]
+    try:
+        code, lines = refused(capsys, "--keys", "keyring")
+    finally:
+        keyring.set_keyring(before)
+
+    assert code == 2
+    assert "--keys: this system has no keyring" in lines[0]
 
 
 def test_without_state_something_must_be_configured(
