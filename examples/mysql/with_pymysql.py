@@ -1,4 +1,4 @@
-"""Reads orders from MySQL or MariaDB with PyMySQL."""
+"""Reads orders from MySQL or MariaDB with PyMySQL, by TLS with the server's own certificate."""
 
 import os
 
@@ -11,6 +11,8 @@ with (
         user="shop",
         password=os.environ["MYSQL_PWD"],
         database="shop",
+        ssl_ca=os.environ["CORP_CA"],  # The authority that signed it.
+        ssl_verify_identity=True,  # The name in it is mysql.corp.local.
         connect_timeout=20,
     ) as connection,
     connection.cursor() as cursor,

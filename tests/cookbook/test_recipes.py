@@ -32,6 +32,7 @@ from tests.support.recipes import EXAMPLES, Service, Site, endpoints, running_si
 from tests.support.until import until
 
 PASSWORD = "shop-cookbook"
+NAMES_WITH_TLS = ["api.corp.local", "mail.corp.local", "mysql.corp.local"]
 RELAYED = "orders-api"
 """The hybrid connection that an example listens at by itself."""
 
@@ -70,10 +71,9 @@ def _may_listen(port: int) -> bool:
     return True
 
 
-def _server_context(authority: DevelopmentCa) -> ssl.SSLContext:
-    certificate, key = authority.certificate_for(["api.corp.local", "mail.corp.local"])
+def _server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(*certificate)
     return context
 
 
@@ -92,7 +92,8 @@ def _fill(server: PostgresServer) -> None:
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     folder = tmp_path_factory.mktemp("company")
     authority = DevelopmentCa.load_or_create(folder / "corp-ca")
-    context = _server_context(authority)
+    certificate = authority.certificate_for(NAMES_WITH_TLS)
+    context = _server_context(certificate)
     inbox: list[Message] = []
     api_hosts: list[str] = []
     prelogins: list[bytes] = []
@@ -108,7 +109,9 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
             "api-tls": on_premises.orders_api(context, api_hosts),
         }
         if find("mariadbd"):
-            servers["mysql"] = on_premises.mariadb(folder, password=PASSWORD)
+            servers["mysql"] = on_premises.mariadb(
+                folder, certificate=certificate, password=PASSWORD
+            )
         if find("redis-server"):
             servers["cache"] = on_premises.redis(folder)
         known = endpoints()
@@ -195,10 +198,11 @@ def test_the_workflows_tests_pass_as_the_workflow_runs_them(
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_pymysql_reads_from_mysqls_own_port(run: Run) -> None:
+def test_pymysql_reads_from_mysqls_own_port_and_name_with_tls(company: Company, run: Run) -> None:
     require("mariadbd")
 
-    output = run("mysql/with_pymysql.py", MYSQL_PWD=PASSWORD)
+    authority = str(company.authority)
+    output = run("mysql/with_pymysql.py", MYSQL_PWD=PASSWORD, CORP_CA=authority)
 
     assert output == "1 pallet of bolts\n"
 

@@ -39,8 +39,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def mariadb(folder: Path, *, password: str) -> Iterator[int]:
-    """MariaDB with a user ``shop`` and a table of orders; gives the port."""
+def mariadb(folder: Path, *, certificate: tuple[Path, Path], password: str) -> Iterator[int]:
+    """MariaDB with TLS, a user ``shop`` who must use it, and a table of orders; gives the port."""
     install, server = require("mariadb-install-db"), require("mariadbd")
     data, port = folder / "mariadb", free_port()
     command = [install, "--no-defaults", f"--datadir={data}", "--skip-test-db", "--user=root"]
@@ -48,6 +48,7 @@ def mariadb(folder: Path, *, password: str) -> Iterator[int]:
         assert it.wait(timeout_seconds=START_SECONDS) == 0, it.lines_since(0)
     command = [server, "--no-defaults", f"--datadir={data}", f"--port={port}", "--user=root"]
     command += [f"--socket={folder / 'mariadb.sock'}", *_MARIADB_OPTIONS]
+    command += [f"--ssl-cert={certificate[0]}", f"--ssl-key={certificate[1]}"]
     with _process("mariadbd", *command) as process:
         _wait_for(process, "ready for connections")
         with (
@@ -55,7 +56,7 @@ def mariadb(folder: Path, *, password: str) -> Iterator[int]:
             root.cursor() as cursor,
         ):
             cursor.execute("create database shop")
-            cursor.execute("create user shop identified by %s", (password,))
+            cursor.execute("create user shop identified by %s require ssl", (password,))
             cursor.execute("grant all on shop.* to shop")
             cursor.execute("create table shop.orders (id int, article text)")
             cursor.execute("insert into shop.orders values (1, 'pallet of bolts')")
