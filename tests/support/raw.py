@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import os
 import socket
@@ -92,6 +93,11 @@ def upgrade_request(
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
+@functools.cache
+def _trusting(ca: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca))
+
+
 class RawPeer:
     """A TLS connection to the relay. Use as ``async with``."""
 
@@ -104,7 +110,7 @@ class RawPeer:
         cls, port: int, *, ca: Path, name: str, context: ssl.SSLContext | None = None
     ) -> Self:
         if context is None:
-            context = ssl.create_default_context(cafile=str(ca))
+            context = _trusting(ca)
         async with asyncio.timeout(DEADLINE_SECONDS):
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", port, ssl=context, server_hostname=name, limit=1 << 20
@@ -222,10 +228,9 @@ class RelayPeers:
         self.port = port
         self.ca = ca
         self.host = host
-        self._context = ssl.create_default_context(cafile=str(ca))
 
     async def dial(self) -> RawPeer:
-        return await RawPeer.dial(self.port, ca=self.ca, name=self.host, context=self._context)
+        return await RawPeer.dial(self.port, ca=self.ca, name=self.host)
 
     async def request(self, data: bytes) -> tuple[RawPeer, Answer]:
         """Send raw bytes on a new connection; give it, and the answer."""
