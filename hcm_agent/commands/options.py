@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hcm_agent.control.client import ServiceClient
 from hcm_agent.state_directory import StateDirectory, find_state_directory
 from hybridge.program.sdk_options import FILE
 from hybridge.protocol.errors import RelayError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hcm_agent.control.client import ServiceClient
 
 PROGRAM = "hcm"
 
@@ -77,6 +78,9 @@ def service(state: Path | None) -> ServiceClient:
     Raises:
         InvalidSetting: It is one without verbs.
     """
+    # Brings http.client, and 'hcm run' does without.
+    from hcm_agent.control.client import ServiceClient
+
     return ServiceClient(directory_of(state))
 
 

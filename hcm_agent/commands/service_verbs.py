@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -15,8 +14,6 @@ from hcm_agent.commands.options import (
     service,
     state_option,
 )
-from hcm_agent.control.client import ServiceClient
-from hcm_agent.control.door import ServiceNotRunning
 from hybridge.program import early_signals
 from hybridge.program.command_line import EXIT_DONE, EXIT_FAILED
 from hybridge.program.help_screen import Command
@@ -42,6 +39,8 @@ def test(*, endpoint: str, state: Path | None, as_json: bool) -> int:
     HOST:PORT is connected to by TCP. A namespace's host, or https://HOST:PORT, is asked for its
     root by HTTPS, which must answer 2xx. Where no service runs, this command tries by itself.
     """
+    from hcm_agent.control.door import ServiceNotRunning
+
     try:
         found = service(state).post("/test", endpoint=endpoint)
         view = "service"
@@ -103,12 +102,15 @@ def logs_(*, lines: int, follow: bool, state: Path | None, as_json: bool) -> Non
 @json_option
 def version_(*, state: Path | None, as_json: bool) -> None:
     """Show the version of this command and of the service that runs."""
+    from importlib.metadata import version
+
+    from hcm_agent.control.door import ServiceNotRunning
+
     ours = version("hybridge")
     found: dict[str, object] | None = None
-    directory = directory_of(state)
-    if directory is not None:
+    if directory_of(state) is not None:
         try:
-            told = ServiceClient(directory).get("/version")
+            told = service(state).get("/version")
             found = told if isinstance(told, dict) else None
         except ServiceNotRunning:
             found = None

@@ -99,15 +99,20 @@ def _listing(found: object) -> RenderableType:
             Text(_value(each["Name"])),
             Text(_value(each["Namespace"])),
             _status(each),
-            endpoint.append_text(_reachable(each)),
+            endpoint.append_text(_reachable(each, with_reason=False)),
             Text(_value(each["OpenConnections"])),
         )
-    troubles = [
-        Text(f"{_value(each['Name'])}: {_value(each['LastError'])}\n  {_value(each['Hint'])}")
-        for each in entries
-        if each["LastError"]
-    ]
-    return Group(table, *troubles)
+    return Group(table, *(Text(line) for each in entries for line in _troubles(each)))
+
+
+def _troubles(found: Mapping[str, object]) -> list[str]:
+    """Say why, below the table, where there is room."""
+    name, lines = _value(found["Name"]), []
+    if found["LastError"]:
+        lines.append(f"{name}: {_value(found['LastError'])}\n  {_value(found['Hint'])}")
+    if found["EndpointReachable"] is False:
+        lines.append(f"{name}, endpoint: {_value(found['EndpointLastError'])}")
+    return lines
 
 
 def _status(found: Mapping[str, object]) -> Text:
@@ -115,14 +120,15 @@ def _status(found: Mapping[str, object]) -> Text:
     return Text(status, style=_COLOURS.get(status, ""))
 
 
-def _reachable(found: Mapping[str, object]) -> Text:
+def _reachable(found: Mapping[str, object], *, with_reason: bool = True) -> Text:
     """Say the honest second line: what stands behind the agent."""
     since = f" since {_clock(found['EndpointSince'])}" if found["EndpointSince"] else ""
     match found["EndpointReachable"]:
         case True:
             return Text(f"reachable{since}", style="green")
         case False:
-            return Text(f"not reachable{since}: {_value(found['EndpointLastError'])}", style="red")
+            reason = f": {_value(found['EndpointLastError'])}" if with_reason else ""
+            return Text(f"not reachable{since}{reason}", style="red")
         case _:
             return Text("not tried yet", style="dim")
 
