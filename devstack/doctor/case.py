@@ -55,6 +55,9 @@ class Case:
     targets: tuple[tuple[str, int], ...] = ()
     """Where the agent connects to; empty: the relay's metadata says."""
 
+    takes_datagrams: bool = False
+    """Whether the agent's targets are UDP: then none of them can be tried."""
+
     allow_list: AllowList | None = None
     """Where the agent may connect to; None: anywhere."""
 

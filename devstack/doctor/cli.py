@@ -177,7 +177,14 @@ def doctor(
 ) -> int:
     """Find out why there is no connection, step by step, and what to do."""
     from devstack.doctor.case import Case, Role
-    from devstack.doctor.given import read_allow_list, read_config, read_state, read_targets
+    from devstack.doctor.given import (
+        check_proxies,
+        is_udp_only,
+        read_allow_list,
+        read_config,
+        read_state,
+        read_targets,
+    )
     from hybridge.program.proxy_setting import choose_proxy, given_proxy
     from hybridge.protocol.secret import Secret
 
@@ -187,6 +194,7 @@ def doctor(
         text=Secret(""),
         role=None if role is None else Role(role),
         targets=read_targets(targets),
+        takes_datagrams=is_udp_only(targets),
         allow_list=read_allow_list(allow_targets),
         ca=ca,
         connect_to=connect_to,
@@ -211,6 +219,7 @@ def doctor(
             "none is given",
             hint="give --config or --connection-string-file, or add one with hcm add",
         )
+    check_proxies(cases)
     return asyncio.run(_examine(cases, round_trip=round_trip, as_json=as_json))
 
 

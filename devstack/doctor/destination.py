@@ -19,6 +19,8 @@ async def check_target(case: Case, notes: Notes) -> Finding:
     """Connect to the target, and leave. Of several, the first that fails is told."""
     if notes.role is Role.SENDER:
         return skipped(Check.TARGET, "only the agent's machine can tell: --as listener, there")
+    if case.takes_datagrams:
+        return skipped(Check.TARGET, "it takes UDP, which answers nobody who only asks")
     targets = case.targets
     if not targets and notes.information is not None and notes.information.target is not None:
         targets = (notes.information.target,)

@@ -38,7 +38,7 @@ async def check_metadata(case: Case, notes: Notes) -> Finding:
     """Check that somebody says where the connections lead."""
     information = notes.information
     if information is None:
-        if notes.role is Role.LISTENER and case.targets:
+        if notes.role is Role.LISTENER and (case.targets or case.takes_datagrams):
             return skipped(Check.METADATA, "cannot be read with this rule, and --target is given")
         return warn(Fault.METADATA_UNREADABLE)
     if information.target is not None:
@@ -48,7 +48,7 @@ async def check_metadata(case: Case, notes: Notes) -> Finding:
             Fault.METADATA_WITHOUT_ENDPOINT,
             next_step="give the client --listen; the agent needs --target",
         )
-    if case.targets:
+    if case.targets or case.takes_datagrams:
         return skipped(Check.METADATA, "it names no endpoint, and --target does")
     return fail(Fault.METADATA_WITHOUT_ENDPOINT)
 

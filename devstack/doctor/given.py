@@ -12,6 +12,7 @@ from devstack.doctor import shape
 from devstack.doctor.case import Case, Role
 from devstack.doctor.finding import Verdict
 from hybridge.program.documents import load
+from hybridge.program.proxy_setting import check_proxy
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.protocol.secret import Secret
 
@@ -31,6 +32,7 @@ class Way:
 
     targets: tuple[tuple[str, int], ...]
     proxy: ProxyChoice
+    takes_datagrams: bool = False
     allow_list: AllowList | None = None
 
 
@@ -55,6 +57,7 @@ def read_config(path: Path, way: Case) -> list[Case]:
             case,
             targets=case.targets or each.targets,
             proxy=case.proxy or each.proxy,
+            takes_datagrams=each.takes_datagrams and not case.targets,
             allow_list=case.allow_list or each.allow_list,
         )
         for case, each in zip(cases, ways, strict=True)
@@ -87,6 +90,7 @@ def read_state(path: Path | None, way: Case) -> list[Case]:
             text=Secret(serialize(added.connection_string)),
             role=way.role or Role.LISTENER,
             targets=way.targets or read_targets(added.targets),
+            takes_datagrams=not way.targets and is_udp_only(added.targets),
         )
         for added in Store(state.connections, KeyStorage(state.path)).read()
     ]
@@ -124,7 +128,14 @@ def _agent(path: Path) -> list[Way]:
         to = [(each.host, each.port) for each in settings.azbridge if each.mode is Mode.STREAM]
         if isinstance(settings.target, Target | HttpTarget):
             to.append((settings.target.host, settings.target.port))
-        found.append(Way(tuple(to), settings.proxy, agent.allow_list))
+        found.append(
+            Way(
+                tuple(to),
+                settings.proxy,
+                takes_datagrams=bool(settings.azbridge) and not to,
+                allow_list=agent.allow_list,
+            )
+        )
     return found
 
 
@@ -168,3 +179,20 @@ def read_allow_list(texts: Sequence[str]) -> AllowList | None:
     from hcm_agent.allow_list import parse_allow_list
 
     return parse_allow_list(texts, setting="--allow-target")
+
+
+def is_udp_only(texts: Sequence[str]) -> bool:
+    """Whether there are targets, and all of them take datagrams."""
+    return bool(texts) and not read_targets(texts)
+
+
+def check_proxies(cases: Sequence[Case]) -> None:
+    """Check that the proxy of each case can be used, also where the environment names it.
+
+    Raises:
+        InvalidSetting: It is no address of a proxy.
+    """
+    for case in cases:
+        _, given = shape.read(case.text.reveal(), case.role)
+        if given is not None:
+            check_proxy(case.proxy, [given], case.connect_to)

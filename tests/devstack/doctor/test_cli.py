@@ -32,7 +32,7 @@ def run(
 ) -> Run:
     """Run ``hybridge doctor``; give exit code, output and errors. No secret is ever in them."""
     for name in os.environ:
-        if name.startswith(("HYBRIDGE_", "HCM_", "APP_CLIENT_")):
+        if name.startswith(("HYBRIDGE_", "HCM_", "APP_CLIENT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "no-service"))
     monkeypatch.setenv("HYBRIDGE_CA", str(relay.ca))
@@ -143,14 +143,20 @@ async def test_an_agents_file_brings_its_targets(
                 "ConnectionString": listen_string(relay, "open"),
                 "Target": f"http://127.0.0.1:{port}/api",
             },
+            {
+                "ConnectionString": relay.connection_string("bare", key_name="nsrule"),
+                "AzBridge": {"dns": "udp://127.0.0.1:53"},
+            },
         ]
-        config = write_private(tmp_path / "agent.json", {"HybridConnections": entries})
-        code, output, _ = await run("--json", "--config", str(config))
+        config = tmp_path / "agent.json"
+        told = []
+        for entry in entries:
+            document = {"HybridConnections": [entry], "AllowTargets": ["*:*"]}
+            write_private(config, document)
+            _, output, _ = await run("--json", "--as", "listener", "--config", str(config))
+            told += json.loads(output)["examinations"]
 
-    assert code == 1
-    told = json.loads(output)["examinations"]
-    assert [each["role"] for each in told] == ["listener"] * 3
-    assert [each["cause"] for each in told] == [None, "target-refuses", None]
+    assert [each["cause"] for each in told] == [None, "target-refuses", None, None]
 
 
 async def test_a_clients_file_is_a_senders(relay: RunningRelay, run: Run, tmp_path: Path) -> None:
@@ -264,6 +270,17 @@ async def test_a_target_that_the_allow_list_has_not(
     )
     monkeypatch.setenv("HCM_ALLOW_TARGET", f"*:1-9\n127.0.0.0/8:{relay.port}")
     assert (await run("--config", str(config)))[0] == 0
+
+
+async def test_a_proxy_of_the_environment_that_cannot_be_used_is_two_lines(
+    relay: RunningRelay, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.corp.local")
+    args = ("--connection-string", relay.connection_string(), "--connect-to", "192.0.2.1:443")
+    code, output, errors = await run(*args)
+
+    assert (code, output, errors.count("\n")) == (2, "", 2)
+    assert "HTTPS_PROXY: ftp: no such kind of proxy" in errors
 
 
 async def test_what_the_agent_has_in_its_environment_is_examined(
