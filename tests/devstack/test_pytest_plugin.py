@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -410,13 +411,16 @@ def test_an_option_that_is_none_ends_the_session_before_it_begins(
 
 
 def test_logs_of_all_three_are_shown_from_the_level_that_is_asked_for(
-    project: pytest.Pytester,
+    project: pytest.Pytester, caplog: pytest.LogCaptureFixture
 ) -> None:
     test = """
         def test_it(hybrid_connection, target):
             hybrid_connection(target)
             assert not "reached"
     """
+    for name in ("relay", "hcm_agent", "app_client"):
+        # It runs in this process, where an earlier test may have left another level.
+        caplog.set_level(logging.NOTSET, logger=name)
 
     silent, talking = run(project, test), run(project, test, "--hybridge-log-level=info")
 
