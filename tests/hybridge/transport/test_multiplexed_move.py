@@ -84,9 +84,9 @@ async def test_what_the_window_held_back_goes_by_the_new_way() -> None:
             sending = tasks.create_task(near.send(data))
             await until(lambda: near.is_blocked)
             await move(near, far)
+            far.resume()
             await sending
             await near.send_eof()
-            far.resume()
             await until(lambda: "ended" in receiver.told)
         assert receiver.got == data
 
