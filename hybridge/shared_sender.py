@@ -251,6 +251,11 @@ class SharedSender:
     async def _close_in_time(self, multiplex: Multiplex) -> None:
         """Close a rendezvous that carries nothing and is not kept for more."""
         loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            # Whoever opened it has not had his turn yet.
+            async with asyncio.timeout(self._timing.open_timeout_seconds):
+                while not (multiplex.open_streams or multiplex.is_gone):
+                    await multiplex.wait_change()
         while not multiplex.is_gone:
             if multiplex.open_streams:
                 await multiplex.wait_change()
