@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import sys
 import time
 from importlib.metadata import version
@@ -27,8 +26,6 @@ from hybridge.protocol.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from devstack.doctor.case import Case
-    from devstack.doctor.examination import Examination
-    from devstack.doctor.finding import Finding
 
 
 def twins(name: str) -> list[str]:
@@ -227,8 +224,9 @@ async def _examine(cases: list[Case], *, round_trip: bool, as_json: bool) -> int
     """Examine all cases, one after the other, and print what is found as it is found."""
     from devstack.doctor import report
     from devstack.doctor.examination import Examination, pair
+    from devstack.doctor.paper import Paper
 
-    paper = _Paper(is_silent=as_json)
+    paper = Paper(sys.stdout, is_silent=as_json)
     examinations = []
     for case in cases:
         examination = Examination(case=case)
@@ -249,52 +247,10 @@ async def _examine(cases: list[Case], *, round_trip: bool, as_json: bool) -> int
             paper.finding(await both[0].run_round_trip(both[1]))
     if as_json:
         fields = report.fields(examinations, version=version("hybridge"), now=time.time())
-        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
-    else:
-        click.echo()
-        for line in report.conclusion(examinations):
-            click.echo(line)
+        click.echo(json.dumps(fields, indent=2))
+    paper.line()
+    for line in report.conclusion(examinations):
+        paper.line(line)
     if missing is not None:
         raise missing
     return EXIT_DONE if all(each.cause is None for each in examinations) else EXIT_FAILED
-
-
-class _Paper:
-    """Standard output, where people read it; colours only on a terminal."""
-
-    def __init__(self, *, is_silent: bool) -> None:
-        from devstack.doctor.report import Lines
-
-        encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-        self._is_silent = is_silent
-        self._has_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._lines = Lines(has_symbols=encoding.startswith("utf"))
-        self._is_empty = True
-
-    def heading(self, examination: Examination) -> None:
-        """Say what is examined, and leave a line blank in front of it."""
-        from devstack.doctor.report import title
-
-        if self._is_silent:
-            return
-        if not self._is_empty:
-            click.echo()
-        self._is_empty = False
-        click.echo(
-            click.style(
-                title(examination, role=examination.case.role), bold=self._has_color or None
-            )
-        )
-        click.echo()
-
-    def finding(self, finding: Finding) -> None:
-        """Print a finding."""
-        if self._is_silent:
-            return
-        mark, color = self._lines.mark(finding.verdict)
-        if self._has_color and color:
-            mark = click.style(mark, fg=color)
-        first, *rest = self._lines.body(finding)
-        click.echo(f" {mark}  {first}")
-        for line in rest:
-            click.echo(f"{self._lines.indent()}{line}")

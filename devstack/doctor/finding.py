@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Check(enum.Enum):
-    """What is looked at, in this order; the value is its name for people and programs."""
+    """What is looked at, in this order; the value is its name for people."""
 
     CONNECTION_STRING = "connection string"
     DNS = "dns"
@@ -29,6 +29,11 @@ class Check(enum.Enum):
     TARGET = "target"
     CONNECTION = "connection"
     ROUND_TRIP = "round trip"
+
+    @property
+    def code(self) -> str:
+        """Its name for programs: ``round-trip``."""
+        return self.value.replace(" ", "-")
 
 
 class Verdict(enum.Enum):
@@ -63,7 +68,7 @@ class Finding:
     def fields(self) -> dict[str, object]:
         """Write the object for programs."""
         fields: dict[str, object] = {
-            "check": self.check.value,
+            "check": self.check.code,
             "verdict": self.verdict.value,
             "code": None if self.fault is None else self.fault.code,
             "what": one_line(self.what),

@@ -349,11 +349,12 @@ async def test_a_terminal_gets_what_it_knows(
     terminal = Terminal(encoding)
     monkeypatch.setattr(sys, "stdout", terminal)
     await run(
-        *("--connection-string", relay.connection_string()),
+        *("--connection-string", relay.connection_string().replace("sendrule", "r\u00e8gle")),
         *("--connect-to", f"127.0.0.1:{free_port()}"),
     )
 
     text = terminal.getvalue()
+    assert ("of rule 'r\\xe8gle'" if encoding == "ascii" else "of rule 'r\u00e8gle'") in text
     assert ok in text
     assert failed in text
     assert encoding != "ascii" or text.isascii()
