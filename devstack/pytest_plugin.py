@@ -161,6 +161,8 @@ def _logged(level: str) -> Iterator[None]:
     before = {name: logging.getLogger(name).level for name in LOGGERS}
     for name in LOGGERS if level else ():
         logging.getLogger(name).setLevel(level.upper())
-    yield
-    for name, number in before.items():
-        logging.getLogger(name).setLevel(number)
+    try:
+        yield
+    finally:
+        for name, number in before.items():
+            logging.getLogger(name).setLevel(number)

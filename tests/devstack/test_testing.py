@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +21,11 @@ from devstack.testing import (
     Ended,
     HybridConnectionFactory,
     NotConnected,
+    background_relay,
 )
+from hybridge.protocol.connection_string import parse
 from hybridge.protocol.errors import HandshakeRefused, InvalidSetting
+from hybridge.transport.private_files import UnusableFile
 from tests.support.agent_ends import free_port
 from tests.support.echo import echo_target
 
@@ -385,6 +391,43 @@ def test_a_target_that_is_none_is_said_with_a_hint(
 
     assert str(caught.value) == problem
     assert caught.value.__notes__[0].startswith(f"hint: {hint}")
+
+
+def test_a_folder_that_cannot_be_used_is_said_where_the_relay_is_started(tmp_path: Path) -> None:
+    folder = tmp_path / "ca"
+    folder.write_text("a file")
+
+    with pytest.raises(UnusableFile, match="ca") as caught, background_relay(ca_dir=folder):
+        pass
+
+    assert caught.value.__notes__[0].startswith("hint: ")
+
+
+def test_a_relay_that_has_ended_says_so() -> None:
+    with background_relay() as relay:
+        pass
+
+    with pytest.raises(Ended, match="the relay was used after its end"):
+        relay.restart()
+
+
+def test_the_namespaces_own_connection_string_may_do_everything_in_it(
+    hybrid_connection: HybridConnectionFactory,
+    hybridge_namespace: BackgroundNamespace,
+    target: tuple[str, int],
+) -> None:
+    root = parse(hybridge_namespace.connection_string)
+    orders = hybrid_connection(target, name="orders")
+
+    found = asyncio.run(
+        hybridge.runtime_information(
+            replace(root, path="orders"), ca=orders.ca, connect_to=orders.connect_to
+        )
+    )
+
+    assert (root.host, root.path) == (hybridge_namespace.host, None)
+    assert found.listener_count == 1
+    assert hybridge_namespace.leaks() == []
 
 
 def test_the_same_name_twice_is_refused(hybrid_connection: HybridConnectionFactory) -> None:

@@ -109,6 +109,23 @@ async def test_a_task_that_does_not_end_is_cancelled_and_named(
     assert stubborn.cancelled()
 
 
+async def test_agents_and_clients_that_do_not_end_are_leaks(
+    monkeypatch: pytest.MonkeyPatch, target: tuple[str, int]
+) -> None:
+    async with devstack.testing.relay() as relay:
+        namespace = await relay.namespace().__aenter__()
+        await namespace.hybrid_connection(target, name="orders")
+        monkeypatch.setattr(ends, "END_SECONDS", 0.0)
+
+        leaks = await namespace.end()
+
+        monkeypatch.undo()
+    assert [str(leak) for leak in leaks] == [
+        "task the client of orders did not end within 0 s",
+        "task the agent of orders did not end within 0 s",
+    ]
+
+
 async def test_a_certificate_authority_of_ones_own_is_kept(tmp_path: Path) -> None:
     async with devstack.testing.relay(ca_dir=tmp_path / "ca") as relay:
         assert relay.ca == tmp_path / "ca" / "ca.pem"
