@@ -13,7 +13,9 @@ import pytest
 
 from hcm_agent.control.client import ServiceClient
 from hcm_agent.control.door import Door, NotOurs, ServiceNotRunning, connect, listening
+from hcm_agent.control.server import MAX_BODY_BYTES
 from hcm_agent.state_directory import StateDirectory
+from hybridge.protocol.errors import RelayError
 from hybridge.transport.private_files import UnusableFile
 from tests.support.hcm_service import running_service
 
@@ -136,3 +138,34 @@ def test_a_directory_that_this_user_may_not_enter_says_so(
 
     with pytest.raises(NotOurs, match="may not speak to the service"):
         connect(state, timeout_seconds=5)
+
+
+def test_requests_that_no_verb_sends_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    with running_service(tmp_path / "state") as service:
+        client = ServiceClient(service.state)
+
+        with pytest.raises(RelayError, match="no connectionString"):
+            client.post("/add")
+        with pytest.raises(RelayError, match="too long"):
+            client.post("/add", connectionString="x" * MAX_BODY_BYTES)
+        with pytest.raises(RelayError, match="is not this version of hcm") as caught:
+            client.get("/nowhere")
+        with pytest.raises(RelayError, match="is not this version of hcm"):
+            client.post("/version")
+        with pytest.raises(RelayError, match="is not this version of hcm"):
+            list(client.lines("/nowhere"))
+        assert caught.value.hint
+
+        assert client.get("/hybrid-connections") == []
+
+
+def test_a_service_that_says_nothing_is_not_waited_for(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hcm_agent.control.client.ANSWER_SECONDS", 0.01)
+    with (
+        listening(state, Door.SOCKET),
+        pytest.raises(RelayError, match="does not answer") as caught,
+    ):
+        ServiceClient(state).get("/version")
+    assert caught.value.hint
