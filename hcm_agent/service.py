@@ -105,10 +105,17 @@ class Service:
 
     # --- what is there ------------------------------------------------------------------------
 
-    async def list_all(self, *, ask_relay: bool = True) -> list[dict[str, object]]:
-        """Describe every hybrid connection, in the order of the configuration and of ``add``."""
+    async def list_all(
+        self, *, ask_relay: bool = True, look_at_endpoints: bool = True
+    ) -> list[dict[str, object]]:
+        """Describe every hybrid connection, in the order of the configuration and of ``add``.
+
+        Who asks again and again leaves the endpoints alone: they are connected to for that.
+        """
         if ask_relay:
-            await self._refresh(self._running.hybrid_connections)
+            await self._refresh(
+                self._running.hybrid_connections, look_at_endpoints=look_at_endpoints
+            )
         return [self._describe(each) for each in self._running.hybrid_connections]
 
     async def show(self, namespace: str, name: str) -> dict[str, object]:
@@ -121,7 +128,9 @@ class Service:
         await self._refresh([served])
         return self._describe(served)
 
-    async def _refresh(self, all_served: Sequence[HybridConnection]) -> None:
+    async def _refresh(
+        self, all_served: Sequence[HybridConnection], *, look_at_endpoints: bool = True
+    ) -> None:
         async def ask(served: HybridConnection) -> None:
             async with self._questions:
                 await served.facts.refresh(max_age_seconds=FACTS_SECONDS)
@@ -129,8 +138,9 @@ class Service:
         try:
             async with asyncio.timeout(FACTS_WAIT_SECONDS), asyncio.TaskGroup() as tasks:
                 for served in all_served:
-                    looking = served.look_at_endpoints()
-                    tasks.create_task(looking, name=f"endpoints {served.settings.name}")
+                    if look_at_endpoints:
+                        looking = served.look_at_endpoints()
+                        tasks.create_task(looking, name=f"endpoints {served.settings.name}")
                     # The relay of one that is offline would keep everybody waiting.
                     if served.status.is_connected:
                         tasks.create_task(ask(served), name=f"facts {served.settings.name}")

@@ -158,7 +158,7 @@ async def _changes(service: Service, stopping: asyncio.Event) -> AsyncIterator[s
     """Give the list, and again each time that something in it is different."""
     told: object = None
     while not stopping.is_set():
-        now = await service.list_all()
+        now = await service.list_all(look_at_endpoints=told is None)
         if now != told:
             told = now
             yield json.dumps(now) + "\n"

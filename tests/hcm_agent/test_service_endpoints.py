@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from hcm_agent.control import server
 from hcm_agent.hybrid_connection import Outside
+from hcm_agent.service import Service
 from tests.support import hcm_service
 from tests.support.agent_ends import free_port
 from tests.support.hcm_service import (
@@ -88,3 +92,23 @@ def test_who_asks_hears_that_a_target_has_gone_although_no_sender_came(
 
     assert fields["EndpointReachable"] is False
     assert fields["EndpointLastError"] == f"127.0.0.1:{port} refused the connection"
+
+
+async def test_who_watches_has_targets_looked_at_once_and_not_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "WATCH_SECONDS", 0.001)
+    stopping = asyncio.Event()
+    looks: list[bool] = []
+
+    class Listed:
+        async def list_all(self, *, look_at_endpoints: bool) -> list[dict[str, object]]:
+            looks.append(look_at_endpoints)
+            if len(looks) == 3:
+                stopping.set()
+            return []
+
+    told = [line async for line in server._changes(cast("Service", Listed()), stopping)]
+
+    assert told == ["[]\n"]
+    assert looks == [True, False, False]
