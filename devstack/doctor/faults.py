@@ -82,7 +82,7 @@ class Fault(enum.Enum):
     TCP_TIMEOUT = (
         Check.TCP,
         "nobody answers: a firewall drops the packets, or the address is wrong",
-        "let this machine reach port 443 of *.servicebus.windows.net, or give --proxy",
+        "let it reach that port (at Azure 443 of *.servicebus.windows.net), or give --proxy",
     )
     NO_ROUTE = (
         Check.TCP,
