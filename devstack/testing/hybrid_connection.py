@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,10 +46,10 @@ class Coordinates:
     namespace: str
     """Host name of the namespace: ``NAME.servicebus.windows.net``."""
 
-    listen_connection_string: str
+    listen_connection_string: str = field(repr=False)
     """For a listener, as Azure's portal would show it. Give `connect_to` and `ca` along with it."""
 
-    send_connection_string: str
+    send_connection_string: str = field(repr=False)
     """For a sender."""
 
     ca: Path

@@ -35,6 +35,7 @@ def test_bytes_go_to_the_target_and_back(
     orders = hybrid_connection(target)
 
     assert orders.host == "127.0.0.1"
+    assert "SharedAccessKey" not in f"{orders!r} {orders.coordinates!r}"
     assert orders.name == "hc1"
     assert_works(orders)
 
