@@ -97,7 +97,11 @@ def _given(text: str | None, file: Path | None) -> str:
             raise AssertionError("a file gives one or raises")
         text = serialize(parsed)
     if text.strip() == "-":
-        text = sys.stdin.read(MAX_INPUT_CHARACTERS)
+        text = (
+            click.prompt("Connection string", hide_input=True, err=True)
+            if sys.stdin.isatty()
+            else sys.stdin.read(MAX_INPUT_CHARACTERS)
+        )
     return serialize(parse_for_one(text.strip(), source="connection string"))
 
 

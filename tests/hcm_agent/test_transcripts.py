@@ -9,15 +9,19 @@ error is shown and 0 where none is. To write down what is printed now:
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from hcm_agent.cli import PROGRAM, cli
 from tests.support.chain import write_private
+from tests.support.command import exit_code_of
 from tests.support.hcm_service import (
     relay_in_thread,
     running_service,
@@ -61,6 +65,34 @@ def test_what_is_typed_is_answered_as_it_is_shown(
     assert fresh == text
     assert KEY not in fresh
     assert KEY[::-1] not in fresh
+
+
+def test_a_connection_string_can_be_typed_unseen(
+    relay: RunningRelay,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    asked: list[str] = []
+
+    def type_unseen(prompt: str) -> str:
+        asked.append(prompt)
+        return text_for("orders")
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("click.termui.hidden_prompt_func", type_unseen)
+    monkeypatch.setenv("HCM_STATE", str(tmp_path / "state"))
+    with running_service(tmp_path / "state", relay):
+        assert exit_code_of(cli, PROGRAM, "add", "-") == 0
+
+    assert len(asked) == 1
+    shown = capsys.readouterr()
+    assert "added: orders in contoso, Connected" in shown.out
+    assert KEY not in shown.out + shown.err
 
 
 class Session:
