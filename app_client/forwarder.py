@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import uuid
@@ -101,6 +100,9 @@ class Forwarder:
         self._forward = forward
         self._max_connections = max_connections
         self._outside = outside
+        self._senders: asyncio.TaskGroup | None = None
+        """As long as it runs: whatever senders have to do beside their connections."""
+        self._replaced = asyncio.Event()
         self.settings = settings
         self._sockets: list[socket.socket] = []
         self._unix: UnixListening | None = None
@@ -130,8 +132,17 @@ class Forwarder:
 
     @settings.setter
     def settings(self, settings: ClientSettings) -> None:
-        self._settings = settings
         self._sender = self._outside.open_sender(self._forward, settings)
+        self._settings = settings
+        self._replaced.set()
+        self._run_sender()
+
+    def _run_sender(self) -> None:
+        """Let it share rendezvous until it is replaced, and its connections have ended."""
+        self._replaced = asyncio.Event()
+        if self._senders is not None and isinstance(self._sender, SharedSender):
+            running = self._sender.run(self._replaced)
+            self._senders.create_task(running, name=f"{self.name} sender")
 
     def open(self, listen: LocalAddress | UnixAddress) -> LocalAddress:
         """Listen there.
@@ -156,16 +167,19 @@ class Forwarder:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve the port until ``stopping``, then until the last connection has ended."""
-        async with contextlib.AsyncExitStack() as held:
-            if isinstance(self._sender, SharedSender):
-                await held.enter_async_context(self._sender)
-            await accept_connections(
-                self._sockets,
-                self._serve,
-                max_connections=self._max_connections,
-                name=self.name,
-                stopping=stopping,
-            )
+        async with asyncio.TaskGroup() as self._senders:
+            self._run_sender()
+            try:
+                await accept_connections(
+                    self._sockets,
+                    self._serve,
+                    max_connections=self._max_connections,
+                    name=self.name,
+                    stopping=stopping,
+                )
+            finally:
+                self._senders = None
+                self._replaced.set()
 
     def stop_listening(self) -> None:
         """Take nothing new, so that the port is free for others at once."""

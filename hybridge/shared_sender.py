@@ -84,9 +84,28 @@ class SharedSender:
         self._is_plain = False
         self._moving: set[asyncio.Task[None]] = set()
         self._growth: asyncio.Task[None] | None = None
+        self._is_entered = asyncio.Event()
+        self._is_retired = False
+        self._connecting = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    async def run(self, retired: asyncio.Event) -> None:
+        """Be entered until ``retired`` is set, and then for as long as it has connections.
+
+        Nobody may ask for a connection then; those that are being opened are.
+        """
+        async with self:
+            await retired.wait()
+            self._is_retired = True
+            self._say_unused()
+            await self._unused.wait()
+            while runs := self._running - self._moving - {self._growth}:
+                await asyncio.wait(runs)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
+        self._is_entered.set()
         return self
 
     async def __aexit__(
@@ -117,7 +136,24 @@ class SharedSender:
             Unreachable: The relay cannot be reached, or there was no answer in time.
             ConnectionLost: The rendezvous broke, twice, before there was an answer.
         """
-        name = connection_id or str(uuid.uuid4())
+        self._connecting += 1
+        self._unused.clear()
+        try:
+            await self._is_entered.wait()
+            return await self._connect(connection_id or str(uuid.uuid4()))
+        finally:
+            self._connecting -= 1
+            self._say_unused()
+
+    def _say_unused(self) -> None:
+        if self._connecting:
+            return
+        self._unused.set()
+        if self._is_retired:
+            for multiplex in self._shared:
+                multiplex.leave()
+
+    async def _connect(self, name: str) -> RelayedStream:
         for is_last in (False, True):
             multiplex = self._choose()
             if multiplex is None:
@@ -138,6 +174,11 @@ class SharedSender:
                 if is_last:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nobody asks for a connection any more."""
+        return self._is_retired and not self._connecting
 
     def _choose(self) -> Multiplex | None:
         """Give the least busy rendezvous that takes a connection; open another if all are busy."""
@@ -254,7 +295,7 @@ class SharedSender:
         with contextlib.suppress(TimeoutError):
             # Whoever opened it has not had his turn yet.
             async with asyncio.timeout(self._timing.open_timeout_seconds):
-                while not (multiplex.open_streams or multiplex.is_gone):
+                while not (multiplex.open_streams or multiplex.is_gone or self._is_over):
                     await multiplex.wait_change()
         while not multiplex.is_gone:
             if multiplex.open_streams:
@@ -263,8 +304,8 @@ class SharedSender:
             keep_until = min(
                 multiplex.idle_since + KEEP_SECONDS, self._shared[multiplex] + MAX_AGE_SECONDS
             )
-            is_wanted = not multiplex.is_left and len(self._shared) <= MAX_RENDEZVOUS
-            if not is_wanted or loop.time() >= keep_until:
+            is_spare = multiplex.is_left or len(self._shared) > MAX_RENDEZVOUS
+            if is_spare or self._is_retired or loop.time() >= keep_until:
                 multiplex.close()
                 return
             with contextlib.suppress(TimeoutError):

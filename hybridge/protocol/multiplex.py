@@ -139,7 +139,10 @@ class GoingAway:
     """The other side takes no new streams; those that are open go on."""
 
 
-Event = Ready | Asked | Accepted | Refused | Arrived | Granted | Ended | Aborted | Moved | GoingAway
+StreamEvent = Accepted | Refused | Arrived | Granted | Ended | Aborted | Moved
+"""Of a stream that there is already."""
+
+Event = Ready | Asked | GoingAway | StreamEvent
 
 
 @dataclass(slots=True)
@@ -351,14 +354,13 @@ class Multiplexer:
         """Say that the rendezvous has ended in order.
 
         Raises:
-            ProtocolViolation: It ended inside a frame, or with streams that have not ended.
+            ProtocolViolation: It ended inside a frame, or with streams that have not ended. One
+                that was asked for and has no answer is none: its OPEN may have crossed the end.
         """
         if not self._reader.is_between_frames:
             raise ProtocolViolation("hybridge.mux: the rendezvous ended inside a frame")
-        if self._streams:
-            raise ProtocolViolation(
-                f"hybridge.mux: the rendezvous ended with {len(self._streams)} streams open"
-            )
+        if count := sum(state.is_open for state in self._streams.values()):
+            raise ProtocolViolation(f"hybridge.mux: the rendezvous ended with {count} streams open")
 
     def _control(self, found: Control) -> Event | None:
         if self._peer is None:

@@ -23,13 +23,13 @@ from hybridge.protocol.multiplex import (
     Arrived,
     Asked,
     Ended,
-    Event,
     GoingAway,
     Granted,
     Moved,
     Multiplexer,
     Ready,
     Refused,
+    StreamEvent,
 )
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
 from hybridge.transport.multiplexed_stream import MultiplexedStream
@@ -40,6 +40,9 @@ _logger = logging.getLogger(__name__)
 
 MAX_HELD_CONTROL_BYTES = 1_048_576
 """Most bytes of frames other than data that are held for an other side that takes nothing."""
+
+MAX_TOKEN_LENGTH = 64
+"""Longer than any `MultiplexedStream.token`."""
 
 
 class Multiplex:
@@ -122,9 +125,11 @@ class Multiplex:
 
     def find(self, token: str) -> MultiplexedStream | None:
         """Give the connection with this `MultiplexedStream.token`, if it is one of these."""
-        _, _, number = token.rpartition("-")
+        # Any sender may write anything here; int() raises for thousands of digits.
+        _, _, number = token[:MAX_TOKEN_LENGTH].rpartition("-")
         stream = self._streams.get(int(number)) if number.isdecimal() else None
-        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode()):
+        wanted = token.encode(errors="replace")
+        if stream is None or not hmac.compare_digest(stream.token.encode(), wanted):
             return None
         return stream
 
@@ -138,8 +143,10 @@ class Multiplex:
 
         Raises:
             HandshakeRefused: The other side refused; with status and reason.
-            ConnectionLost: The rendezvous broke.
+            ConnectionLost: The rendezvous broke, or takes no more connections.
         """
+        if not self.can_open:
+            raise ConnectionLost("the rendezvous takes no more connections")
         number, said = self.machine.open(name)
         stream = MultiplexedStream(self, number)
         self._add(number, stream)
@@ -155,6 +162,7 @@ class Multiplex:
         """Take no new connections; those that are open go on."""
         if not self.is_gone:
             self.send(self.machine.go_away())
+            self._changed.set()
 
     async def wait_idle(self) -> None:
         """Wait until it carries no connection, or is gone."""
@@ -232,6 +240,8 @@ class Multiplex:
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Take what was read from the rendezvous."""
+        if self._gone.done():
+            return
         try:
             events = self.machine.receive(buffer, start, end)
         except ProtocolViolation as error:
@@ -240,35 +250,41 @@ class Multiplex:
         for event in events:
             if self.is_gone:
                 return
-            self._handle(event, buffer)
+            match event:
+                case Asked(number, name):
+                    self._ask(number, name)
+                case Ready():
+                    self._ready.set_result(None)
+                case GoingAway():
+                    self._changed.set()
+                case _:
+                    # One that went while an earlier event of these was handled hears no more.
+                    if stream := self._streams.get(event.stream):
+                        self._tell(stream, event, buffer)
 
-    def _handle(self, event: Event, buffer: memoryview) -> None:
+    def _ask(self, number: int, name: str) -> None:
+        stream = MultiplexedStream(self, number)
+        self._add(number, stream)
+        if self._on_asked is not None:
+            self._on_asked(stream, name)
+
+    def _tell(self, stream: MultiplexedStream, event: StreamEvent, buffer: memoryview) -> None:
         match event:
-            case Arrived(number, start, end):
-                self._streams[number].arrived(buffer, start, end)
-            case Granted(number):
-                self._streams[number].go_on()
-            case Ended(number):
-                self._streams[number].peer_ended()
-            case Moved(number):
-                self._streams[number].peer_moved()
+            case Arrived(_, start, end):
+                stream.arrived(buffer, start, end)
+            case Granted():
+                stream.go_on()
+            case Ended():
+                stream.peer_ended()
+            case Moved():
+                stream.peer_moved()
             case Aborted(number):
                 self._lose(number, ConnectionLost("the other end broke the connection"))
-            case Accepted(number):
-                self._streams[number].answered(None)
+            case Accepted():
+                stream.answered(None)
             case Refused(number, status, reason):
-                self._streams[number].answered(HandshakeRefused(status, reason))
+                stream.answered(HandshakeRefused(status, reason))
                 self.forget(number)
-            case Asked(number, name):
-                stream = MultiplexedStream(self, number)
-                self._add(number, stream)
-                if self._on_asked is not None:
-                    self._on_asked(stream, name)
-            case Ready():
-                if not self._ready.done():
-                    self._ready.set_result(None)
-            case GoingAway():
-                self._changed.set()
 
     def _lose(self, number: int, error: RelayError) -> None:
         stream = self._streams.get(number)

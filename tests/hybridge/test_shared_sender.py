@@ -271,3 +271,15 @@ async def test_a_stranger_cannot_move_a_connection_to_himself() -> None:
             )
         assert refused.value.status == 410
         assert await say(stream, b"mine") == b"mine"
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "1", ""])
+async def test_a_token_of_nonsense_harms_no_connection(number: str) -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, _):
+        stream = await sender.connect()
+        with pytest.raises(HandshakeRefused) as refused:
+            await counting_sender(relay).connect(
+                headers=[(MOVE_HEADER, f"{'ab' * 16}-{number}")], subprotocols=module.MOVE_OFFER
+            )
+        assert refused.value.status == 410
+        assert await say(stream, b"still here") == b"still here"

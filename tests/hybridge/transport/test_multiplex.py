@@ -319,3 +319,46 @@ async def test_a_pump_between_a_stream_and_a_target_carries_both_ways() -> None:
         await near.send_eof()
         traffic = await pumping
         assert (traffic.forward, traffic.backward) == (5, 4)
+
+
+async def test_what_takes_no_connections_any_more_says_so_at_once() -> None:
+    async with ends() as both:
+        both.taker.leave()
+        await until(lambda: both.opener.is_left)
+        with pytest.raises(ConnectionLost, match="takes no more"):
+            await both.opener.open("c1")
+        both.near.abort()
+        both.far.abort()
+        await until(lambda: both.opener.is_gone)
+        with pytest.raises(ConnectionLost, match="takes no more"):
+            await both.opener.open("c1")
+
+
+async def test_a_connection_that_goes_while_news_of_it_is_read_harms_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        other_near, other_far = await both.open()
+        moved = frames.frame(frames.Kind.MOVE, 1) + frames.credit(1, 1)
+        both.near.write_bytes(moved)  # To nowhere: the taker aborts it.
+        with pytest.raises(ConnectionLost, match="to nowhere"):
+            await far.receive()
+        await other_near.send(b"alive")
+        assert await other_far.receive() == b"alive"
+        near.abort()
+    assert not caplog.records
+
+
+async def test_an_opening_that_crosses_the_end_is_no_violation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ends() as both, asyncio.TaskGroup() as tasks:
+
+        async def lost() -> None:
+            with pytest.raises(ConnectionLost, match="closed the rendezvous"):
+                await both.opener.open("c1")
+
+        both.taker.close()
+        tasks.create_task(lost())
+    assert not caplog.records
