@@ -7,11 +7,13 @@ in what was changed; ``make test ARGS=--hypothesis-profile=explore`` looks for n
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hybridge.program.logs import OUR_LOGGERS
 from tests import clauses
 
 settings.register_profile(
@@ -24,6 +26,18 @@ _ended = pytest.StashKey[dict[str, str]]()
 """How each test that names a clause ended in this run."""
 
 _WORST_LAST = ("passed", "skipped", "failed")
+
+
+def _log_levels() -> dict[str, int]:
+    return {name: logging.getLogger(name).level for name in OUR_LOGGERS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_stays_as_it_was() -> Iterator[None]:
+    """Fail the module that leaves the log otherwise: its neighbours would see other lines."""
+    before = _log_levels()
+    yield
+    assert _log_levels() == before, "a program ran in this process without logging_kept"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,6 +17,7 @@ import click
 import pytest
 
 from hybridge.program.command_line import run_command
+from hybridge.program.logs import NEVER_BELOW_WARNING, OUR_LOGGERS
 
 
 @contextlib.contextmanager
@@ -24,9 +25,8 @@ def logging_kept() -> Iterator[None]:
     """Undo what a program does to the process's logging."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    levels = {
-        name: logging.getLogger(name).level for name in ("hybridge", "hcm_agent", "app_client")
-    }
+    names = (*OUR_LOGGERS, *NEVER_BELOW_WARNING)
+    levels = {name: logging.getLogger(name).level for name in names}
     try:
         yield
     finally:

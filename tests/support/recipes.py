@@ -28,6 +28,7 @@ from tests.support.chain import (
     wait_for,
     write_private,
 )
+from tests.support.command import logging_kept
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 
@@ -157,7 +158,8 @@ def running_site(
 
 def hosts_lines(config: Path) -> dict[str, str]:
     """Give the address of each name, as the lines of ``app-client hosts`` have it."""
-    printed = CliRunner().invoke(app_client, ["hosts", "--config", str(config)])
+    with logging_kept():
+        printed = CliRunner().invoke(app_client, ["hosts", "--config", str(config)])
     assert printed.exit_code == 0, printed.output
     lines = [line.split() for line in printed.stdout.splitlines()]
     return {words[1]: words[0] for words in lines}
