@@ -180,7 +180,11 @@ class Listener:
         self._intake.cancel()
         if self._shared is not None:
             self._shared.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        if isinstance(error, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, error, trace)
+        else:
+            # The block's own error goes on as it is: the group would wrap it.
+            await self._tasks.__aexit__(None, None, None)
 
     def __aiter__(self) -> AsyncIterator[IncomingConnection]:
         return self

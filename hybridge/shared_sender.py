@@ -122,7 +122,11 @@ class SharedSender:
         else:
             for task in self._running:
                 task.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        if isinstance(error, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, error, trace)
+        else:
+            # The block's own error goes on as it is: the group would wrap it.
+            await self._tasks.__aexit__(None, None, None)
 
     async def connect(self, *, connection_id: str | None = None) -> RelayedStream:
         """Open one connection, and wait until a listener has accepted it.

@@ -414,3 +414,10 @@ async def test_a_relay_that_does_not_answer_the_close_is_left(
         await listener.stop_accepting()
         assert not listener.is_online
         released.set()
+
+
+async def test_an_error_of_the_block_comes_out_as_it_is() -> None:
+    async with running_relay() as relay:
+        with pytest.raises(AuthorizationFailed):
+            async with listening(relay, key_name="sendrule") as listener:
+                await listener.wait_online()
