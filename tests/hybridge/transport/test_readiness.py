@@ -11,12 +11,20 @@ from hybridge.transport.readiness import has_readiness, wait_readable, wait_writ
 from hybridge.transport.sockets import has_input, has_room
 from tests.support.agent_ends import sockets_pair
 from tests.support.loops import UnwatchingLoop, on_every_loop
+from tests.support.until import until
 
 
 def fill(sock: socket.socket) -> None:
     """Send until the kernel takes no more."""
     with contextlib.suppress(BlockingIOError):
         while sock.send(b"x" * 65_536):
+            pass
+
+
+def empty(sock: socket.socket) -> None:
+    """Receive until there is nothing more."""
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(262_144):
             pass
 
 
@@ -43,10 +51,12 @@ async def test_waiting_ends_when_the_socket_is_ready() -> None:
             waiting = tasks.create_task(wait_writable(near.fileno()))
             await asyncio.sleep(0)
             assert not waiting.done()
-            far.setblocking(True)
-            while not waiting.done():
-                await asyncio.to_thread(far.recv, 262_144)
-                await asyncio.sleep(0)
+
+            def is_over() -> bool:
+                empty(far)
+                return waiting.done()
+
+            await until(is_over)
 
 
 @pytest.mark.parametrize("has_poll", [True, False])
