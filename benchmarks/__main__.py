@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from benchmarks.measures import MEASURES, QUICK, Sizes
+from benchmarks.measures import MEASURES
 from benchmarks.peers import Peer
+from benchmarks.peers.chain import CChain
 from benchmarks.peers.direct import Direct
 from benchmarks.peers.hybridge import Hybridge
 from benchmarks.peers.openssh import OpenSsh
 from benchmarks.report import Results, markdown
-from benchmarks.run import run
+from benchmarks.run import PGBENCH, run
+from benchmarks.sizes import QUICK, Sizes
 from hybridge.program.command_line import run_command
 from hybridge.program.limits import raise_descriptor_limit
 
 FOLDER = Path(__file__).parent
+CACHE = FOLDER / ".cache"
 
 PEERS: tuple[Peer, ...] = (
     Direct(),
-    OpenSsh(cache=FOLDER / ".cache"),
+    OpenSsh(cache=CACHE),
+    OpenSsh(cache=CACHE, cipher=None),
+    CChain(cache=CACHE),
     Hybridge("asyncio"),
     Hybridge("uvloop"),
     Hybridge("uvloop", shares=False),
 )
+
+MEASURE_NAMES = (*(each.name for each in MEASURES), PGBENCH)
 
 
 @click.command(
@@ -41,8 +49,8 @@ PEERS: tuple[Peer, ...] = (
     help="Only this one; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--measure", "measures", multiple=True, type=click.Choice([each.name for each in MEASURES]),
-    help="Only this one; may be repeated.",
+    "--measure", "measures", multiple=True, type=click.Choice(MEASURE_NAMES),
+    help="Only this one; may be repeated. growth only where it is named.",
 )  # fmt: skip
 @click.option("--idle-connections", type=click.IntRange(1), help="[default: 1000]")
 @click.option("--stall-seconds", type=click.FloatRange(0.1, 600.0), help="[default: 5]")
@@ -67,16 +75,25 @@ def main(
     if stall_seconds is not None:
         sizes = dataclasses.replace(sizes, stall_seconds=stall_seconds)
     raise_descriptor_limit(descriptors_per_connection=1)
+    wanted = measures or (*(each.name for each in MEASURES if each.is_default), PGBENCH)
     results = run(
-        [peer for peer in PEERS if not peers or peer.name in peers],
-        [each for each in MEASURES if not measures or each.name in measures],
+        _chosen(peers, wanted),
+        [each for each in MEASURES if each.name in wanted],
         sizes,
         rounds=rounds or (1 if quick else 3),
+        with_pgbench=PGBENCH in wanted,
     )
     report = markdown(results)
     click.echo(report)
     click.echo(f"Written: {write(results, report, sizes, output)}")
     return 1 if results.failures else 0
+
+
+def _chosen(names: Sequence[str], measures: Sequence[str]) -> list[Peer]:
+    """Give the peers that were named; all where none was, but only our own for growth."""
+    if not names and set(measures) == {"growth"}:
+        names = [peer.name for peer in PEERS if isinstance(peer, Hybridge)]
+    return [peer for peer in PEERS if not names or peer.name in names]
 
 
 def write(results: Results, report: str, sizes: Sizes, folder: Path) -> str:

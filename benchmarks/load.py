@@ -100,6 +100,15 @@ def open_echo(address: Address, kind: Kind = Kind.ECHO, size: int = 0) -> socket
     return sock
 
 
+def is_through(address: Address) -> bool:
+    """Tell whether a connection gets through to the target."""
+    try:
+        open_echo(address).close()
+    except (OSError, LoadFailed):
+        return False
+    return True
+
+
 def round_trips(address: Address, count: int, *, size: int = 64) -> list[float]:
     """Send ``size`` bytes and wait for them, ``count`` times; give the seconds of each."""
     message = bytes(size)
@@ -123,6 +132,17 @@ def round_trips(address: Address, count: int, *, size: int = 64) -> list[float]:
 def set_ups(address: Address, count: int) -> list[float]:
     """Open connections one after another; give the seconds from connect to the first byte back."""
     return [_set_up(address) for _ in range(count)]
+
+
+def paced_set_ups(address: Address, count: int, *, every_seconds: float) -> list[float]:
+    """Open a connection now and then, as people do; give the seconds of each."""
+    seconds = []
+    due = time.perf_counter()
+    for _ in range(count):
+        time.sleep(max(0.0, due - time.perf_counter()))
+        seconds.append(_set_up(address))
+        due += every_seconds
+    return seconds
 
 
 def _set_up(address: Address) -> float:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.measures import FIGURES, Figure
+from benchmarks.figures import FIGURES, Figure
 
 BASELINE = "openssh"
 """The peer that ratios are against."""

@@ -32,6 +32,18 @@ class Kind(enum.Enum):
     CHECK = b"C"
     """As UP, and compares them with the pattern: answers `DONE` or `WRONG`."""
 
+    AFTER_END = b"A"
+    """Reads to the end of the stream, and only then sends a number of bytes of the pattern."""
+
+    ENDS_FIRST = b"F"
+    """Sends `DONE` and the end of its stream, then counts what still comes, under the number."""
+
+    COUNTED = b"R"
+    """Answers what `ENDS_FIRST` counted under the number, as `COUNT` packs it."""
+
+
+COUNT = struct.Struct(">Q")
+"""An answer that is a number."""
 
 DONE = b"k"
 WRONG = b"x"
@@ -44,7 +56,7 @@ class Order:
     kind: Kind
 
     size: int = 0
-    """Bytes to send or to read."""
+    """Bytes to send or to read; for `ENDS_FIRST` and `COUNTED` the number of the count."""
 
     pause_ms: int = 0
     """How long the target waits before it begins to read."""

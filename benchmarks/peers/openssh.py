@@ -10,22 +10,22 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.load import Address, open_echo
+from benchmarks.load import Address
 from benchmarks.meter import Meter, wait_until
-from benchmarks.peers import PeerMissing, Running
+from benchmarks.peers import PeerMissing, Running, debian
+from benchmarks.peers.debian import DebianProgram
+from benchmarks.peers.ports import accepts, free_port
 from devstack.processes import Process
 
 AES128_GCM = "aes128-gcm@openssh.com"
 START_SECONDS = 20.0
-PACKAGES = ("openssh-server", "libwrap0")
-"""Debian's packages of an sshd and of the library that only it needs."""
+SSHD = DebianProgram(program="sshd", package="openssh-server")
 
 _ALLOCATED = re.compile(r"Allocated port (\d+) for remote forward")
 
@@ -33,51 +33,7 @@ _ALLOCATED = re.compile(r"Allocated port (\d+) for remote forward")
 _OTHER_USER = "daemon"
 
 
-def find_sshd(cache: Path) -> Path:
-    """Find the installed sshd, or unpack Debian's package into ``cache``; no root is needed.
-
-    Raises:
-        PeerMissing: There is none, and none can be fetched.
-    """
-    search = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    found = shutil.which("sshd", path=search)
-    if found:
-        return Path(found).resolve()
-    fetched = cache / "openssh" / "sshd"
-    if not fetched.exists():
-        _fetch(fetched.parent)
-    return fetched
-
-
-def _fetch(folder: Path) -> None:
-    """Put an sshd and the library that only it needs side by side into ``folder``."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise PeerMissing("no sshd was found: install OpenSSH's server")
-    print("No sshd is installed: fetching Debian's openssh-server, for the benchmarks only ...")
-    with tempfile.TemporaryDirectory(prefix="hybridge-bench-") as name:
-        downloads = Path(name)
-        try:
-            subprocess.run(
-                ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *PACKAGES],
-                cwd=downloads,
-                check=True,
-                capture_output=True,
-                timeout=120,
-            )
-            for package in downloads.glob("*.deb"):
-                subprocess.run(["dpkg-deb", "-x", package, downloads / "x"], check=True, timeout=60)
-            folder.mkdir(parents=True, exist_ok=True)
-            for library in downloads.glob("x/**/libwrap.so.0"):
-                shutil.copy(library, folder / library.name)
-            shutil.copy(downloads / "x/usr/sbin/sshd", folder / "sshd")
-        except (OSError, subprocess.SubprocessError) as error:
-            raise PeerMissing(
-                "no sshd was found, and openssh-server could not be fetched:"
-                " apt-get update, or install it"
-            ) from error
-
-
-def server_settings(folder: Path, port: int, cipher: str) -> str:
+def server_settings(folder: Path, port: int, cipher: str | None) -> str:
     """Write an sshd_config for one user, one key and forwarding only."""
     return "\n".join(
         (
@@ -93,7 +49,7 @@ def server_settings(folder: Path, port: int, cipher: str) -> str:
             "AllowTcpForwarding yes",
             "UseDNS no",
             "LogLevel ERROR",
-            f"Ciphers {cipher}",
+            f"Ciphers {cipher}" if cipher else "",
             "",
         )
     )
@@ -103,14 +59,13 @@ class OpenSsh:
     """Two ssh processes that meet at one sshd.
 
     Args:
-        cipher: The only one that both ends may use.
+        cipher: The only one that both ends may use; None leaves them the one that they choose.
         cache: Where a fetched sshd is kept.
     """
 
-    name = "openssh"
-    label = "OpenSSH -L/-R (aes128-gcm)"
-
-    def __init__(self, *, cache: Path, cipher: str = AES128_GCM) -> None:
+    def __init__(self, *, cache: Path, cipher: str | None = AES128_GCM) -> None:
+        self.name = "openssh" if cipher else "openssh-default"
+        self.label = f"OpenSSH -L/-R ({cipher.partition('@')[0] if cipher else 'default cipher'})"
         self._cipher = cipher
         self._cache = cache
         self._sshd: Path | None = None
@@ -121,7 +76,7 @@ class OpenSsh:
         for program in ("ssh", "ssh-keygen"):
             if not shutil.which(program):
                 raise PeerMissing(f"no {program} was found: install OpenSSH's client")
-        self._sshd = find_sshd(self._cache)
+        self._sshd = SSHD.find(self._cache)
         answer = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True)
         return answer.stderr.strip().replace(",", " with")
 
@@ -134,16 +89,16 @@ class OpenSsh:
             folder = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="hybridge-bench-"))
             )
-            port, near_port = _free_port(), _free_port()
+            port, near_port = free_port(), free_port()
             sshd_path = self._make_files(folder, port, self._sshd)
             sshd = stack.enter_context(
                 self._process(
                     "sshd",
                     str(sshd_path), "-D", "-e", "-f", str(folder / "sshd_config"),
-                    environment={"LD_LIBRARY_PATH": str(sshd_path.parent)},
+                    environment=debian.environment(sshd_path),
                 )
             )  # fmt: skip
-            if not wait_until(lambda: _accepts(port), seconds=START_SECONDS):
+            if not wait_until(lambda: accepts(port), seconds=START_SECONDS):
                 raise sshd.failure("does not listen")
             far = stack.enter_context(
                 self._ssh(folder, port, "-R", f"127.0.0.1:0:{target[0]}:{target[1]}")
@@ -156,10 +111,9 @@ class OpenSsh:
             near = stack.enter_context(
                 self._ssh(folder, port, "-L", f"127.0.0.1:{near_port}:127.0.0.1:{far_port}")
             )
-            if not wait_until(lambda: _accepts(near_port), seconds=START_SECONDS):
+            if not wait_until(lambda: accepts(near_port), seconds=START_SECONDS):
                 raise near.failure("does not forward")
             address = ("127.0.0.1", near_port)
-            open_echo(address).close()
             pids = {"sshd": sshd.pid, "ssh -R": far.pid, "ssh -L": near.pid}
             yield Running(address=address, meter=Meter(pids), processes=(sshd, far, near))
 
@@ -190,7 +144,7 @@ class OpenSsh:
             "IdentitiesOnly=yes",
             "ExitOnForwardFailure=yes",
             "Compression=no",
-            f"Ciphers={self._cipher}",
+            *([f"Ciphers={self._cipher}"] if self._cipher else []),
         )
         return self._process(
             f"ssh {forward[0]}",
@@ -210,17 +164,3 @@ class OpenSsh:
             user=None if user is None else user.pw_uid,
             group=None if user is None else user.pw_gid,
         )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

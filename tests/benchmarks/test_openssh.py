@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import PeerMissing
-from benchmarks.peers.openssh import AES128_GCM, OpenSsh, find_sshd, server_settings
+from benchmarks.peers.openssh import AES128_GCM, OpenSsh, server_settings
 
 
 def test_the_server_is_reachable_from_this_machine_only_and_by_one_key_only() -> None:
@@ -19,13 +19,8 @@ def test_the_server_is_reachable_from_this_machine_only_and_by_one_key_only() ->
     assert f"Ciphers {AES128_GCM}" in lines
 
 
-def test_without_an_sshd_and_without_debian_the_peer_is_missing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
-
-    with pytest.raises(PeerMissing, match="no sshd was found"):
-        find_sshd(tmp_path)
+def test_the_default_cipher_is_what_openssh_chooses() -> None:
+    assert "Ciphers" not in server_settings(Path("keys"), 2222, None)
 
 
 def test_without_an_ssh_the_peer_is_missing(
@@ -35,14 +30,3 @@ def test_without_an_ssh_the_peer_is_missing(
 
     with pytest.raises(PeerMissing, match="no ssh was found"):
         OpenSsh(cache=tmp_path).prepare()
-
-
-def test_an_sshd_that_was_fetched_before_is_used_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
-    fetched = tmp_path / "openssh" / "sshd"
-    fetched.parent.mkdir()
-    fetched.touch()
-
-    assert find_sshd(tmp_path) == fetched
