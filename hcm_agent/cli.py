@@ -14,7 +14,7 @@ from hcm_agent.commands.options import PROGRAM, state_option
 from hcm_agent.commands.service_verbs import logs_, test, version_
 from hcm_agent.commands.views import list_, show
 from hcm_agent.state_directory import find_state_directory
-from hybridge.program import logs
+from hybridge.program import early_signals, logs
 from hybridge.program.command_line import OnePerLine, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
@@ -38,8 +38,11 @@ Example, on the computer that reaches db.corp.local:
   hcm run --connection-string "$ORDERS_LISTEN" --target db.corp.local:5432""",
 )
 @click.version_option(package_name="hybridge", prog_name=PROGRAM)
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context, /) -> None:
     """Connect TCP services on this network to Azure Relay hybrid connections."""
+    if context.invoked_subcommand != run.name:
+        early_signals.restore()  # A verb that is cut off has not done what it was asked for.
 
 
 @cli.command(

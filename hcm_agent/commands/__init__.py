@@ -4,5 +4,6 @@
 - `entries`: add, remove, restart
 - `views`: list, show
 - `service_verbs`: test, logs, version
+- `endless`: how those end that go on
 - `table`: what they print for people
 """

@@ -91,18 +91,33 @@ def _given(text: str | None, file: Path | None) -> str:
             "none is given",
             hint="name a file with --connection-string-file, or pipe it into 'hcm add -'",
         )
+    if text is not None and context.get_parameter_source("file") is source:
+        raise InvalidSetting(
+            "connection string",
+            "is given twice, and in a file",
+            hint="leave one of them out: the file is the one that nobody else sees",
+        )
     if text is None:
         parsed = parse_one(None, file)
         if parsed is None:
             raise AssertionError("a file gives one or raises")
         text = serialize(parsed)
     if text.strip() == "-":
-        text = (
-            click.prompt("Connection string", hide_input=True, err=True)
-            if sys.stdin.isatty()
-            else sys.stdin.read(MAX_INPUT_CHARACTERS)
-        )
+        text = _standard_input()
     return serialize(parse_for_one(text.strip(), source="connection string"))
+
+
+def _standard_input() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Connection string", hide_input=True, err=True))
+    try:
+        return sys.stdin.read(MAX_INPUT_CHARACTERS)
+    except UnicodeDecodeError:
+        raise InvalidSetting(
+            "connection string",
+            "standard input is no text",
+            hint="pipe in what the portal shows, as UTF-8",
+        ) from None
 
 
 @click.command(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hcm_agent.commands.endless import until_ended
 from hcm_agent.commands.options import (
     PROGRAM,
     directory_of,
@@ -14,7 +15,6 @@ from hcm_agent.commands.options import (
     service,
     state_option,
 )
-from hybridge.program import early_signals
 from hybridge.program.command_line import EXIT_DONE, EXIT_FAILED
 from hybridge.program.help_screen import Command
 from hybridge.protocol.errors import RelayError
@@ -89,12 +89,9 @@ def logs_(*, lines: int, follow: bool, state: Path | None, as_json: bool) -> Non
     the journal, or your container's log.
     """
     query = f"/logs?lines={lines}{'&follow' if follow else ''}{'&json' if as_json else ''}"
-    early_signals.restore()
-    try:
+    with until_ended():
         for line in service(state).lines(query):
             click.echo(line)
-    except KeyboardInterrupt:
-        return
 
 
 @click.command("version", cls=Command)

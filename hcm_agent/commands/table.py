@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _COLOURS = {"Connected": "green", "Disconnected": "red", "NotFound": "yellow"}
 
+NARROW_COLUMNS = 60
+"""On a terminal that has fewer a table would have a word on three lines."""
+
 _SHOWN = (
     "Namespace",
     "Name",
@@ -39,7 +42,7 @@ _SHOWN = (
 
 def print_list(found: object) -> None:
     """Print all hybrid connections."""
-    _print(_listing(found))
+    _print(_listing(found, _console().width))
 
 
 def print_one(found: Mapping[str, object]) -> None:
@@ -72,21 +75,23 @@ def show_live(lists: Iterable[object]) -> None:
     console = _console()
     if not console.is_terminal:
         for found in lists:
-            _print(_listing(found))
+            _print(_listing(found, console.width))
         return
     with Live(console=console, auto_refresh=False) as live:
         for found in lists:
-            live.update(_listing(found), refresh=True)
+            live.update(_listing(found, console.width), refresh=True)
 
 
 def _console() -> Console:
     return Console(highlight=False)
 
 
-def _listing(found: object) -> RenderableType:
+def _listing(found: object, columns: int) -> RenderableType:
     entries = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
     if not entries:
         return Text("nothing is served yet: hcm add")
+    if columns < NARROW_COLUMNS:
+        return Group(*(_stacked(each) for each in entries), *_reasons(entries))
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("Name", overflow="fold")
     table.add_column("Namespace", overflow="fold")
@@ -102,7 +107,19 @@ def _listing(found: object) -> RenderableType:
             endpoint.append_text(_reachable(each, with_reason=False)),
             Text(_value(each["OpenConnections"])),
         )
-    return Group(table, *(Text(line) for each in entries for line in _troubles(each)))
+    return Group(table, *_reasons(entries))
+
+
+def _stacked(found: Mapping[str, object]) -> Text:
+    """Show one without columns."""
+    text = Text(f"{_value(found['Name'])} in {_value(found['Namespace'])}: ")
+    text.append_text(_status(found)).append(f"\n  {_value(found['Endpoint'] or None)}")
+    text.append(f", {_value(found['OpenConnections'])} open\n  ")
+    return text.append_text(_reachable(found, with_reason=False))
+
+
+def _reasons(entries: Iterable[Mapping[str, object]]) -> list[Text]:
+    return [Text(line) for each in entries for line in _troubles(each)]
 
 
 def _troubles(found: Mapping[str, object]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hcm_agent.commands.endless import until_ended
 from hcm_agent.commands.options import (
     json_option,
     name_options,
@@ -14,7 +15,6 @@ from hcm_agent.commands.options import (
     service,
     state_option,
 )
-from hybridge.program import early_signals
 from hybridge.program.help_screen import Command
 from hybridge.protocol.errors import RelayError
 
@@ -50,10 +50,8 @@ def list_(*, watch: bool, state: Path | None, as_json: bool) -> None:
 
 
 def _watch(state: Path | None, *, as_json: bool) -> None:
-    # Ctrl-C shall give the screen back, and end with 0.
-    early_signals.restore()
     lines = service(state).lines("/changes")
-    try:
+    with until_ended():
         if as_json:
             for line in lines:
                 click.echo(line)
@@ -61,9 +59,9 @@ def _watch(state: Path | None, *, as_json: bool) -> None:
             from hcm_agent.commands import table
 
             table.show_live(json.loads(line) for line in lines)
-    except KeyboardInterrupt:
-        return
-    raise RelayError("the service has ended", hint="'hcm run' or your service manager starts it")
+        raise RelayError(
+            "the service has ended", hint="'hcm run' or your service manager starts it"
+        )
 
 
 @click.command(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import http.client
 import json
+import secrets
 from typing import TYPE_CHECKING
 
-from hcm_agent.control.door import ServiceNotRunning, connect
+from hcm_agent.control.door import PROOF_PATH, ServiceNotRunning, connect, proof_of
 from hybridge.protocol.errors import InvalidSetting, RelayError
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 30.0
 """How long the service may take; the longest verb waits for an endpoint."""
 
+MAX_PROOF_BYTES = 64
+"""Of what shows that a service is the one that wrote the token."""
+
 
 class _Connection(http.client.HTTPConnection):
     """HTTP over a socket that is connected already."""
@@ -26,6 +31,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__("hcm")
         self.sock = sock
+        self.auto_open = 0  # Nobody else is to be asked when that one hangs up.
 
 
 class ServiceClient:
@@ -91,9 +97,14 @@ class ServiceClient:
         self, *, timeout_seconds: float | None
     ) -> Iterator[tuple[http.client.HTTPConnection, dict[str, str]]]:
         sock, token = connect(self._state, timeout_seconds=timeout_seconds)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             with contextlib.closing(_Connection(sock)) as connection:
+                headers: dict[str, str] = {}
+                if token:
+                    sock.settimeout(ANSWER_SECONDS)
+                    self._check_knows(token, connection)
+                    sock.settimeout(timeout_seconds)
+                    headers["Authorization"] = f"Bearer {token}"
                 yield connection, headers
         except TimeoutError:
             raise RelayError(
@@ -102,6 +113,14 @@ class ServiceClient:
             ) from None
         except (OSError, http.client.HTTPException):
             raise ServiceNotRunning(self._state) from None
+
+    def _check_knows(self, token: str, connection: _Connection) -> None:
+        """Tell nothing to a stranger who has the port of a service that was killed."""
+        question = secrets.token_urlsafe(32)
+        connection.request("GET", f"{PROOF_PATH}?question={question}")
+        told = connection.getresponse().read(MAX_PROOF_BYTES)
+        if not hmac.compare_digest(told, proof_of(token, question).encode()):
+            raise ServiceNotRunning(self._state)
 
     def _other_version(self) -> RelayError:
         return RelayError(

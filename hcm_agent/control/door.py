@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import hmac
 import json
 import os
 import secrets
@@ -26,6 +27,9 @@ BACKLOG = 16
 
 MAX_SOCKET_PATH_BYTES = 100
 """Longer paths do not fit into the address of a Unix socket, which has 108 or 104 bytes."""
+
+PROOF_PATH = "/proof"
+"""Where a service on loopback shows that it is the one that wrote the token."""
 
 
 class Door(enum.Enum):
@@ -137,6 +141,11 @@ def _connect_loopback(
     except (ValueError, KeyError, TypeError):
         raise ServiceNotRunning(state) from None
     return socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds), token
+
+
+def proof_of(token: str, question: str) -> str:
+    """Answer a question as only who knows the token can: the token itself is not told."""
+    return hmac.new(token.encode(), question.encode(), "sha256").hexdigest()
 
 
 def _connect_unix(state: StateDirectory, timeout_seconds: float | None) -> socket.socket:

@@ -10,9 +10,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.datastructures import QueryParams
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from hcm_agent.control.door import PROOF_PATH, proof_of
 from hcm_agent.endpoint_test import try_endpoint
 from hcm_agent.log_ring import MAX_LINES
 from hybridge.protocol.errors import InvalidSetting, RelayError
@@ -187,13 +189,21 @@ async def _pause(seconds: float, stopping: asyncio.Event) -> None:
 
 
 class _TokenCheck:
-    """Lets only those in who could read the file with the token. A web page in a browser cannot."""
+    """Lets only those in who could read the file with the token. A web page in a browser cannot.
+
+    Whoever comes may ask for a proof that we know it too: our port may once have been another's.
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
+        self._token = token
         self._wanted = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == PROOF_PATH:
+            question = QueryParams(scope["query_string"]).get("question", "")
+            await PlainTextResponse(proof_of(self._token, question))(scope, receive, send)
+            return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(given) != 1 or not hmac.compare_digest(given[0], self._wanted):
             refusal = JSONResponse({"error": "the token is missing or wrong"}, status_code=401)

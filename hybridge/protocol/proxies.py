@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import enum
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from hybridge.protocol.errors import (
     InvalidSetting,
@@ -51,6 +53,17 @@ class Credentials:
     user: Secret
     password: Secret
 
+    def basic(self) -> str:
+        """Give them as Basic authentication does (RFC 7617); that is no cipher."""
+        text = f"{self.user.reveal()}:{self.password.reveal()}"
+        return base64.b64encode(text.encode()).decode("ascii")
+
+    def ways_to_show(self) -> list[str]:
+        """Give all that must not be shown, the longest first: a proxy may repeat any of it."""
+        plain = [each.reveal() for each in (self.password, self.user)]
+        found = {self.basic(), *plain, *(quote(each, safe="") for each in plain)} - {""}
+        return sorted(found, key=len, reverse=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
@@ -70,9 +83,8 @@ class Proxy:
     def redact(self, text: str) -> str:
         """Make what the proxy said safe to show: one line, and our credentials not repeated."""
         if self.credentials is not None:
-            for secret in (self.credentials.password, self.credentials.user):
-                if secret:
-                    text = text.replace(secret.reveal(), "***")
+            ways = map(re.escape, self.credentials.ways_to_show())
+            text = re.sub("|".join(ways), "***", text, flags=re.IGNORECASE)
         return one_line(text)
 
 

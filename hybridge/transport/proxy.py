@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import socket
 
@@ -11,7 +10,6 @@ import h11
 
 from hybridge.protocol.errors import ProxyUnreachable, Unreachable
 from hybridge.protocol.proxies import (
-    Credentials,
     Proxy,
     ProxyScheme,
     broke_off,
@@ -88,7 +86,7 @@ async def _connect_http(sock: socket.socket, proxy: Proxy, host: str, port: int)
     to = show_address(host, port)
     headers = [("Host", to), ("User-Agent", "hybridge")]
     if proxy.credentials is not None:
-        headers.append(("Proxy-Authorization", _basic(proxy.credentials)))
+        headers.append(("Proxy-Authorization", f"Basic {proxy.credentials.basic()}"))
     request = h11.Request(method="CONNECT", target=to, headers=headers)
     head = (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
     try:
@@ -117,11 +115,6 @@ async def _connect_http(sock: socket.socket, proxy: Proxy, host: str, port: int)
                 if name == b"proxy-authenticate"
             ),
         )
-
-
-def _basic(credentials: Credentials) -> str:
-    text = f"{credentials.user.reveal()}:{credentials.password.reveal()}"
-    return f"Basic {base64.b64encode(text.encode()).decode('ascii')}"
 
 
 async def _read_head(sock: socket.socket, proxy: Proxy) -> bytes:

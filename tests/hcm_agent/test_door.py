@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hcm_agent.control.door import Door, NotOurs, ServiceNotRunning, connect, li
 from hcm_agent.control.server import MAX_BODY_BYTES
 from hcm_agent.state_directory import StateDirectory
 from hybridge.protocol.errors import RelayError
-from hybridge.transport.private_files import UnusableFile
+from hybridge.transport.private_files import UnusableFile, write_atomically
 from tests.support.hcm_service import running_service
 
 
@@ -169,3 +170,34 @@ def test_a_service_that_says_nothing_is_not_waited_for(
     ):
         ServiceClient(state).get("/version")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("answers", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nyes!", b""])
+def test_a_stranger_who_has_the_port_of_a_killed_service_is_told_no_key(
+    state: StateDirectory, answers: bytes
+) -> None:
+    heard = []
+
+    def take_in(stranger: socket.socket) -> None:
+        sock, _ = stranger.accept()
+        with sock:
+            heard.append(sock.recv(65_536))
+            sock.sendall(answers)
+            sock.shutdown(socket.SHUT_WR)
+            while more := sock.recv(65_536):
+                heard.append(more)
+
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        left = {"port": stranger.getsockname()[1], "token": "of the service that was killed"}
+        write_atomically(state.loopback, json.dumps(left).encode())
+        listening_in = threading.Thread(target=take_in, args=(stranger,))
+        listening_in.start()
+
+        with pytest.raises(ServiceNotRunning):
+            ServiceClient(state).post("/add", connectionString="SharedAccessKey=hidden")
+        listening_in.join(20)
+
+    told = b"".join(heard)
+    assert told.startswith(b"GET /proof?question=")
+    assert b"hidden" not in told
+    assert b"killed" not in told

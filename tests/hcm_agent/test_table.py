@@ -44,3 +44,18 @@ def test_what_a_relay_says_is_text_and_no_colours_leave_a_terminal(
     output = capsys.readouterr().out
     assert "look at the [bold]network[/bold]\\x1b[2J" in output
     assert "\x1b" not in output
+
+
+def test_a_narrow_terminal_gets_lines_instead_of_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    short = {**LONG, "Name": "orders", "Namespace": "contoso", "Endpoint": "db.corp.local:5432"}
+
+    table.print_list([short])
+
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "orders in contoso: Disconnected",
+        "  db.corp.local:5432, 1234 open",
+        "  not reachable since 2025-11-25 08:00Z",
+    ]

@@ -108,3 +108,15 @@ def test_any_text_is_an_address_or_an_invalid_setting(text: str) -> None:
         pass
     else:
         assert proxy == "none" or proxy.host
+
+
+@pytest.mark.parametrize(
+    "repeated", ["p@ss/Word", "p%40ss%2fword", "YWxpY2U6cEBzcy9Xb3Jk", "alice"]
+)
+def test_what_a_proxy_repeats_of_the_credentials_is_left_out_however_it_writes_them(
+    repeated: str,
+) -> None:
+    proxy = parse_proxy("http://alice:p%40ss%2FWord@proxy:3128")
+    assert isinstance(proxy, Proxy)
+
+    assert proxy.redact(f"bad login {repeated} given") == "bad login *** given"
