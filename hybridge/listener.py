@@ -178,7 +178,9 @@ class Listener:
         if self._runner is not None:
             self._runner.cancel()
         self._intake.cancel()
-        if self._shared is not None:
+        if self._shared is not None and error is None:
+            self._shared.close()
+        elif self._shared is not None:
             self._shared.cancel()
         if isinstance(error, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, error, trace)

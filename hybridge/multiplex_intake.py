@@ -25,6 +25,9 @@ _logger = logging.getLogger(__name__)
 MAX_SHARED_RENDEZVOUS = 128
 """Rendezvous that a listener shares at a time; further senders get one for each connection."""
 
+MAX_MOVES = 128
+"""Connections that move at a time; more stay where they are."""
+
 
 class MultiplexIntake:
     """Joins senders that offer `hybridge.mux`, and gives each connection that they ask for.
@@ -45,8 +48,10 @@ class MultiplexIntake:
         self._tasks = tasks
         self._timing = timing
         self._give = give
-        self._running: set[asyncio.Task[None]] = set()
-        self._shared: set[Multiplex] = set()
+        self._sharing: set[asyncio.Task[None]] = set()
+        self._moving: set[asyncio.Task[None]] = set()
+        self._shared: dict[Multiplex, asyncio.Task[object] | None] = {}
+        """With the task that runs each."""
         self._leaving = asyncio.Event()
         self._is_over = False
 
@@ -57,12 +62,12 @@ class MultiplexIntake:
             SUBPROTOCOL in offered
             and PLAIN_SUBPROTOCOL in offered
             and not self._is_over
-            and len(self._shared) < MAX_SHARED_RENDEZVOUS
+            and len(self._sharing) < MAX_SHARED_RENDEZVOUS
         )
 
     def take(self, connection: IncomingConnection) -> None:
         """Join a sender that would share its rendezvous."""
-        self._start(self._run(connection), f"shared {connection.id}")
+        self._start(self._run(connection), f"shared {connection.id}", self._sharing)
 
     def moves(self, connection: IncomingConnection) -> bool:
         """Whether a sender of ours moves a connection to a rendezvous of its own."""
@@ -70,12 +75,15 @@ class MultiplexIntake:
 
     def take_move(self, connection: IncomingConnection) -> None:
         """Join the rendezvous that a connection moves to."""
-        self._start(self._move(connection), f"move {connection.id}")
+        if len(self._moving) < MAX_MOVES:
+            self._start(self._move(connection), f"move {connection.id}", self._moving)
 
-    def _start(self, work: Coroutine[object, object, None], name: str) -> None:
+    def _start(
+        self, work: Coroutine[object, object, None], name: str, running: set[asyncio.Task[None]]
+    ) -> None:
         task = self._tasks.create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        running.add(task)
+        task.add_done_callback(running.discard)
 
     def leave(self) -> None:
         """Let each rendezvous take no new connections, and end with the last that it carries.
@@ -91,9 +99,17 @@ class MultiplexIntake:
         self._is_over = True
         self.leave()
 
+    def close(self) -> None:
+        """End every rendezvous in order, what it held first; what it still carries breaks."""
+        self.end()
+        for multiplex in self._shared:
+            multiplex.close()
+        for task in self._moving | self._sharing.difference(self._shared.values()):
+            task.cancel()
+
     def cancel(self) -> None:
         """Drop every rendezvous, with what it carries."""
-        for task in self._running:
+        for task in self._moving | self._sharing:
             task.cancel()
 
     async def _run(self, connection: IncomingConnection) -> None:
@@ -106,6 +122,9 @@ class MultiplexIntake:
             return
 
         def asked(stream: MultiplexedStream, name: str) -> None:
+            if self._is_over:
+                stream.abort()  # It crossed our GOAWAY. The sender tries another rendezvous.
+                return
             connection_id = name or str(uuid.uuid4())
             self._give(
                 MultiplexedConnection(stream, connection_id=connection_id, rendezvous=connection)
@@ -114,7 +133,7 @@ class MultiplexIntake:
         multiplex = Multiplex(
             carrier, is_opener=False, on_asked=asked, timing=self._timing, labels=labels
         )
-        self._shared.add(multiplex)
+        self._shared[multiplex] = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
@@ -125,7 +144,7 @@ class MultiplexIntake:
                 for helper in helpers:
                     helper.cancel()
         finally:
-            self._shared.discard(multiplex)
+            del self._shared[multiplex]
 
     async def _move(self, connection: IncomingConnection) -> None:
         stream = self._find(_token(connection))

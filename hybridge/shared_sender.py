@@ -37,6 +37,10 @@ MAX_MOVES = 8
 MAX_RENDEZVOUS = 4
 """Most rendezvous that are shared at a time."""
 
+FIRST_SECONDS = 5.0
+"""How long others wait for the first rendezvous, to share it. A listener that is not one of ours
+accepts it when its target has answered, and nobody else's connection is to wait for that."""
+
 BUSY_STREAMS = 16
 """With so many connections on each rendezvous, another one is opened beside them."""
 
@@ -85,6 +89,7 @@ class SharedSender:
         self._moving: set[asyncio.Task[None]] = set()
         self._growth: asyncio.Task[None] | None = None
         self._is_entered = asyncio.Event()
+        self._is_left = False
         self._is_retired = False
         self._connecting = 0
         self._unused = asyncio.Event()
@@ -114,6 +119,7 @@ class SharedSender:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_left = True
         for task in [*self._moving, *filter(None, [self._growth])]:
             task.cancel()
         if error is None:
@@ -196,7 +202,7 @@ class SharedSender:
         return chosen
 
     def _grow(self) -> None:
-        if self._growth is None:
+        if self._growth is None and not self._is_retired:
             self._growth = self._start(self._open_another(), "open another rendezvous")
 
     async def _open_another(self) -> None:
@@ -214,7 +220,9 @@ class SharedSender:
         if self._is_plain:
             return await self._open(name)
         if self._first is not None:
-            await asyncio.shield(self._first)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_SECONDS):
+                    await asyncio.shield(self._first)
             return self._choose() or await self._open(name)
         first = self._first = asyncio.get_running_loop().create_future()
         try:
@@ -253,7 +261,7 @@ class SharedSender:
         return multiplex
 
     def _start_move(self, stream: MultiplexedStream) -> None:
-        if len(self._moving) < MAX_MOVES:
+        if len(self._moving) < MAX_MOVES and not self._is_left:
             task = self._start(self._move(stream), "move")
             self._moving.add(task)
             task.add_done_callback(self._moving.discard)

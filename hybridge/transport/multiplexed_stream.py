@@ -349,12 +349,12 @@ class MultiplexedStream(RelayedStream):
             if dropped:
                 self._consumed(dropped)
             self.write_eof()
+            if not self._sends_there:
+                seconds = timing.stalled_peer_timeout_seconds if self._held else 0.0
+                async with asyncio.timeout(timing.close_timeout_seconds + seconds):
+                    await asyncio.shield(self._gone)
             if self._own is not None:
                 await self._own.close()
-                return
-            seconds = timing.stalled_peer_timeout_seconds if self._held else 0.0
-            async with asyncio.timeout(timing.close_timeout_seconds + seconds):
-                await asyncio.shield(self._gone)
         except TimeoutError:
             _logger.debug("the other end did not end the connection in time")
         finally:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from hybridge import IncomingConnection, Listener
+from hybridge import IncomingConnection, Listener, multiplex_intake
 from hybridge import shared_sender as module
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
 from hybridge.protocol.multiplex import MOVE_HEADER
@@ -283,3 +283,97 @@ async def test_a_token_of_nonsense_harms_no_connection(number: str) -> None:
             )
         assert refused.value.status == 410
         assert await say(stream, b"still here") == b"still here"
+
+
+async def test_a_listener_that_leaves_lets_go_what_its_last_connections_said() -> None:
+    async with running_relay() as relay, sharing(relay) as (sender, by):
+        answer = bytes(60_000)
+
+        async def answered(stream: RelayedStream) -> None:
+            await stream.send(answer)
+            await stream.close()
+
+        async with listener(relay) as waiting, asyncio.TaskGroup() as tasks:
+            await waiting.wait_online()
+            opening = [tasks.create_task(sender.connect()) for _ in range(100)]
+            accepted = [await (await anext(waiting)).accept() for _ in opening]
+            streams = [await each for each in opening]
+            for stream in streams:
+                await stream.send_eof()
+            await waiting.stop_accepting()
+            # More than a machine takes for others: some of it is still on the way at the end.
+            by.opened[0]._wire.pause()
+            answering = [tasks.create_task(answered(stream)) for stream in accepted]
+            await until(lambda: any(each.done() for each in answering))
+            asyncio.get_running_loop().call_later(0.05, by.opened[0]._wire.resume)
+        for stream in streams:
+            got = b""
+            while data := await stream.receive():
+                got += data
+            assert got == answer
+
+
+async def test_an_opening_that_crosses_a_listeners_leaving_is_answered_at_once() -> None:
+    async with (
+        running_relay() as relay,
+        sharing(relay) as (sender, _),
+        echoing(listener(relay)) as waiting,
+    ):
+        stream = await sender.connect()
+        await waiting.stop_accepting()
+        shared = next(iter(sender._shared))
+        await until(lambda: not shared.can_open)
+        shared.machine.is_left = False  # As if GOAWAY were still on the way.
+        asyncio.get_running_loop().call_soon(setattr, shared.machine, "is_left", True)
+        with pytest.raises(HandshakeRefused) as refused:
+            await sender.connect()
+        assert refused.value.status == 404
+        assert await say(stream, b"goes on") == b"goes on"
+
+
+async def test_a_listener_joins_only_so_many_rendezvous_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(multiplex_intake, "MAX_SHARED_RENDEZVOUS", 2)
+    monkeypatch.setattr(multiplex_intake, "MAX_MOVES", 0)
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        stream = await sender.connect()
+        async with asyncio.TaskGroup() as tasks:
+            opening = [tasks.create_task(by.connect(subprotocols=module.OFFER)) for _ in range(10)]
+        assert [each.result().subprotocol for each in opening].count("hybridge.mux") == 1
+        for each in opening:
+            each.result().abort()
+        await carry_much(stream)
+
+
+class SlowFirst(CountingSender):
+    """Whose first rendezvous is answered only when it may be, and then refused."""
+
+    may_answer: asyncio.Event
+
+    async def connect(self, **given: object) -> WebSocketStream:
+        if not self.opened:
+            self.opened.append(WebSocketStream.__new__(WebSocketStream))
+            await self.may_answer.wait()
+            raise HandshakeRefused(504, "The target does not answer.")
+        return await super().connect(**given)
+
+
+async def test_nobody_waits_long_for_a_first_rendezvous_that_is_not_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_SECONDS", 0.01)
+    async with running_relay() as relay, echoing(listener(relay)):
+        slow = SlowFirst(relay.connection_string(), ca=relay.ca, connect_to=relay.connect_to)
+        slow.opened, slow.may_answer = [], asyncio.Event()
+        async with SharedSender(slow) as sender, asyncio.TaskGroup() as tasks:
+
+            async def refused() -> None:
+                with pytest.raises(HandshakeRefused):
+                    await sender.connect()
+
+            tasks.create_task(refused())
+            await until(lambda: sender._first is not None)
+            stream = await sender.connect()
+            assert await say(stream, b"quick") == b"quick"
+            slow.may_answer.set()

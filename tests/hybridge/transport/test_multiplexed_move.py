@@ -181,3 +181,27 @@ async def test_moved_at_any_time_every_byte_arrives_once_and_in_order(seed: int)
 async def turns(chance: random.Random, *, at_most: int = 5) -> None:
     for _ in range(chance.randrange(at_most)):
         await asyncio.sleep(0)
+
+
+async def test_what_stays_here_because_it_had_finished_is_sent_before_the_close() -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        receiver = Notes()
+        far.attach(receiver)
+        far.pause()
+        data = bytes(range(250)) * 2_000
+        room = memoryview(bytearray(24 + len(data)))
+        room[24:] = data
+        near.write(room, 24, len(room))  # More than the window: some is held.
+        near.write_eof()
+        await move(near, far)
+        far.write_eof()
+        assert await near.receive() == b""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(near.close())
+            await asyncio.sleep(0)
+            far.resume()
+            await until(lambda: "ended" in receiver.told)
+            tasks.create_task(far.close())
+        assert receiver.got == data
+        assert "broken" not in receiver.told
