@@ -15,6 +15,8 @@ RUN python -m pip --python /opt/hybridge install --quiet --constraint constraint
 
 FROM packages AS app-packages
 RUN python -m pip --python /opt/hybridge install --quiet --constraint constraints.txt "psycopg[binary]"
+# Readable by every user, whatever the umask of the clone was.
+RUN install -m 0644 docker/app.py /opt/app.py
 
 FROM python:3.11-slim AS runtime
 # A fixed user id, so that volumes keep their owner from one image to the next.
@@ -29,7 +31,7 @@ USER 10001:10001
 
 FROM runtime AS app
 COPY --from=app-packages /opt/hybridge /opt/hybridge
-COPY docker/app.py /opt/app.py
+COPY --from=app-packages /opt/app.py /opt/app.py
 CMD ["python", "/opt/app.py"]
 
 FROM runtime AS programs

@@ -19,14 +19,13 @@ from app_client.local_port import (
 )
 from app_client.settings import DEFAULT_LISTEN_HOST, ClientSources
 from hybridge.program import lifetime, logs
-from hybridge.program.command_line import announce, run_command
+from hybridge.program.command_line import FILE, announce, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.host_port import format_host_port
 from hybridge.program.limits import raise_descriptor_limit
 from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
-    FILE,
     check_ca,
     config_option,
     connection_string_options,

@@ -19,10 +19,10 @@ from app_client.settings import ClientSettings, ClientSources, Forward
 from app_client.target_lookup import ask_for_target
 from hybridge.program import logs
 from hybridge.program.advice import advice
+from hybridge.program.command_line import FILE
 from hybridge.program.help_screen import Command
 from hybridge.program.proxy_setting import given_proxy
 from hybridge.program.sdk_options import (
-    FILE,
     check_ca,
     config_option,
     connection_string_options,

@@ -13,10 +13,11 @@ from urllib.parse import unquote
 
 import click
 
+from hybridge.program.command_line import FILE
 from hybridge.program.connection_strings import parse_one
 from hybridge.program.help_screen import Group
 from hybridge.program.host_port import TARGET
-from hybridge.program.sdk_options import FILE, check_ca
+from hybridge.program.sdk_options import check_ca
 from hybridge.protocol import address, sas, token_inspection, token_text
 from hybridge.protocol.claims import Claim
 from hybridge.protocol.errors import InvalidAudience, InvalidSetting, MalformedAddress, RelayError

@@ -19,6 +19,9 @@ if ! docker version >/dev/null 2>&1; then
   exit 1
 fi
 
+# The containers read these files as users of their own, also where the umask of the clone was 077.
+chmod -R go+rX docker
+
 # A second `make up` shows the rows of its own run only.
 $compose rm --stop --force app >/dev/null 2>&1 || true
 if ! $compose up --build --detach; then

@@ -71,10 +71,11 @@ class Status:
         """The control channel is down, or another try to open it failed."""
         self.last_error = error
         self._become(State.NOT_FOUND if error and error.status == 404 else State.DISCONNECTED)
-        fields: dict[str, object] = {"event": "offline", **self.labels, "error": str(error or "")}
+        fields: dict[str, object] = {"event": "offline", **self.labels}
         if error is None:
             logger.info("offline", extra=fields)
             return
+        fields["error"] = str(error)
         fields["hint"] = advice(error, claim=Claim.LISTEN)
         logger.log(self._level_for(error), "offline, trying again", extra=fields)
 

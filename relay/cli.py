@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hybridge.program import early_signals, logs
-from hybridge.program.command_line import OnePerLine, run_command
+from hybridge.program.command_line import FILE, OnePerLine, run_command
 from hybridge.program.completion import completion
 from hybridge.program.help_screen import Group
 from hybridge.program.host_port import PORT, format_host_port, parse_host_port
@@ -55,9 +54,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[Callable[..., object]],
     return click.option(*names, envvar=twin, **attributes)
 
 
-_config = _option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Namespaces, JSON or YAML."
-)
+_config = _option("--config", type=FILE, metavar="FILE", help="Namespaces, JSON or YAML.")
 _hybrid_connections = _option(
     "--hybrid-connection",
     "hybrid_connections",
@@ -73,7 +70,7 @@ _admin_host = _option(
 _admin_port = _option("--admin-port", type=PORT, metavar="PORT", help="And its port.  [5300]")
 _state_dir = _option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DIR",
     help="CA and keys.  [$XDG_STATE_HOME/hybridge]",
 )
@@ -99,7 +96,7 @@ Example: {PROGRAM} --hybrid-connection orders-db=localhost:5432""",
 @_state_dir
 @_option(
     "--share-dir",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DIR",
     help="Put ca.pem and connection strings here.",
 )

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from hybridge.program.command_line import EXIT_DONE, EXIT_FAILED, OnePerLine
+from hybridge.program.command_line import EXIT_DONE, EXIT_FAILED, FILE, OnePerLine
 from hybridge.program.help_screen import Command
 from hybridge.program.host_port import TARGET
 from hybridge.program.sdk_options import (
-    FILE,
     check_ca,
     given_connection_strings,
 )

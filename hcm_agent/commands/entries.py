@@ -15,9 +15,8 @@ from hcm_agent.commands.options import (
     service,
     state_option,
 )
-from hybridge.program.command_line import OnePerLine
+from hybridge.program.command_line import FILE, OnePerLine
 from hybridge.program.help_screen import Command
-from hybridge.program.sdk_options import FILE
 from hybridge.protocol.errors import InvalidSetting
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hcm_agent.state_directory import StateDirectory, find_state_directory
-from hybridge.program.sdk_options import FILE
+from hybridge.program.command_line import FILE
 from hybridge.protocol.errors import RelayError
 
 if TYPE_CHECKING:

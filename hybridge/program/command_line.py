@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from click.shell_completion import CompletionItem
+
+FILE = click.Path(path_type=Path, readable=False)
+"""A file; whoever reads it checks it, permissions too, so that the error has a next step."""
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import stat
 import types
@@ -54,6 +55,9 @@ def load(path: Path) -> object:
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 text (byte {error.start + 1})"
         raise InvalidSetting(str(path), problem, hint="save the file as UTF-8") from None
+    except PermissionError as error:
+        problem, hint = f"cannot be read: {error.strerror}", f"let {_this_user()} read it: chmod"
+        raise InvalidSetting(str(path), problem, hint=hint) from None
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
         raise InvalidSetting(str(path), problem, hint="check the file's permissions") from None
@@ -68,6 +72,11 @@ def load(path: Path) -> object:
         if text.lstrip()[:1] in ("{", "[", "/"):
             raise
         return _parse_yaml(text, path)
+
+
+def _this_user() -> str:
+    # Windows has no numbers for users.
+    return f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
 
 
 def _parse_json(text: str, path: Path) -> object:

@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from hybridge.program.command_line import OnePerLine
+from hybridge.program.command_line import FILE, OnePerLine
 from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.program.host_port import TARGET
 from hybridge.protocol.errors import InvalidSetting
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-FILE = click.Path(path_type=Path)
-"""A file; whoever reads it checks it, so that the error has a next step."""
 
 
 def config_option(prefix: str) -> Callable[[Function], Function]:

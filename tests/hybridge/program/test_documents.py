@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -81,6 +82,20 @@ def test_a_file_that_is_not_there_or_not_a_file_is_refused(tmp_path: Path) -> No
         load(tmp_path / "missing.json")
     with pytest.raises(InvalidSetting, match="cannot be read: Is a directory"):
         load(tmp_path)
+
+
+def test_a_file_that_this_user_may_not_read_says_which_user_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = written(tmp_path, "a.json", "{}")
+    monkeypatch.setattr(Path, "read_text", denied)
+
+    with pytest.raises(InvalidSetting, match="cannot be read: Permission") as caught:
+        load(path)
+    assert caught.value.hint == f"let user {os.getuid()} read it: chmod"
 
 
 def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
