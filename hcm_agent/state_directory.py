@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridge.protocol.errors import InvalidSetting, RelayError
-from hybridge.transport.private_files import PRIVATE_FILE, UnusableFile, make_private_directory
+from hybridge.transport.private_files import (
+    PRIVATE_FILE,
+    UnusableFile,
+    make_private_directory,
+    remove_unfinished,
+)
 
 try:
     import fcntl
@@ -78,8 +83,10 @@ class StateDirectory:
         try:
             if fcntl is not None:
                 self._lock(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
+            with contextlib.suppress(OSError):  # A full disk: it is told to people only.
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+            remove_unfinished(self.connections)
             yield
         finally:
             os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 PRIVATE_FILE = 0o600
 PUBLIC_FILE = 0o644
 PRIVATE_DIRECTORY = 0o700
+PARENT_DIRECTORY = 0o755
+"""At most: who may write into it could put another directory in the place of ours."""
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+
+_UNFINISHED = ".tmp"
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 MAX_FILE_BYTES = 16_777_216
 """Larger files are not ours."""
@@ -49,7 +55,8 @@ def make_private_directory(path: Path) -> None:
         UnusableFile: It cannot be made, is not a directory, or others may write into it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for missing in reversed([each for each in path.parents if not each.exists()]):
+            missing.mkdir(mode=PARENT_DIRECTORY, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=PRIVATE_DIRECTORY)
         mode = path.stat().st_mode
@@ -153,7 +160,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> No
     Raises:
         UnusableFile: It cannot be written; the old file is unharmed.
     """
-    beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    beside = path.with_name(f"{_beside(path)}{secrets.token_hex(8)}{_UNFINISHED}")
     try:
         descriptor = os.open(
             beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC | _NOFOLLOW, mode
@@ -175,6 +182,21 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> No
         raise _not_writable(path, error) from error
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove what a process that was killed in the midst of `write_atomically` left: it holds keys.
+
+    The caller sees to it that nobody writes the file meanwhile. What cannot be removed stays.
+    """
+    with contextlib.suppress(OSError):
+        for left in path.parent.iterdir():
+            if left.name.startswith(_beside(path)) and left.name.endswith(_UNFINISHED):
+                left.unlink()
+
+
+def _beside(path: Path) -> str:
+    return f".{path.name[:100]}."
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a crash of the machine, where a system can."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
@@ -192,5 +214,7 @@ def _not_writable(path: Path, error: OSError) -> UnusableFile:
     return UnusableFile(
         path,
         f"cannot be written: {error.strerror}",
-        hint=f"make {path.parent} writable for this user, or choose another directory",
+        hint="make room on the disk"
+        if error.errno in _FULL
+        else f"make {path.parent} writable for this user, or choose another directory",
     )

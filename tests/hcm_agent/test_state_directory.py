@@ -89,3 +89,26 @@ def test_a_directory_that_others_may_write_into_is_not_used(tmp_path: Path) -> N
         StateDirectory(tmp_path / "state", is_named=True).held(),
     ):
         pass
+
+
+def test_a_full_disk_does_not_keep_a_service_from_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    state = StateDirectory(tmp_path / "state", is_named=True)
+
+    with state.held(), pytest.raises(AnotherServiceRuns, match="process unknown"), state.held():
+        pass
+
+
+def test_a_service_removes_what_one_that_was_killed_left_beside_its_file(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state", is_named=True)
+    state.path.mkdir(mode=0o700)
+    left = state.path / ".connections.json.0123456789abcdef.tmp"
+    left.write_text("keys")
+
+    with state.held():
+        assert not left.exists()

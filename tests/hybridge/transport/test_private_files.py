@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from hybridge.transport.private_files import (
     locked,
     make_private_directory,
     read_private,
+    remove_unfinished,
     write_atomically,
 )
 
@@ -158,3 +160,39 @@ def test_another_process_waits_for_the_lock(tmp_path: Path) -> None:
         (tmp_path / "done").touch()
     with other:
         assert other.stdout.readline() == "True\n"
+
+
+def test_the_directories_above_are_no_others_to_write_whatever_the_umask(tmp_path: Path) -> None:
+    old_umask = os.umask(0)
+    try:
+        make_private_directory(tmp_path / "a" / "b" / "c")
+    finally:
+        os.umask(old_umask)
+
+    assert [mode(tmp_path / each) for each in ("a", "a/b", "a/b/c")] == [0o755, 0o755, 0o700]
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "keys", b"kept")
+    (tmp_path / ".keys.0123456789abcdef.tmp").write_bytes(b"half of what")
+    (tmp_path / ".others.0123456789abcdef.tmp").write_bytes(b"of another file")
+
+    remove_unfinished(tmp_path / "keys")
+
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert left == [".others.0123456789abcdef.tmp", "keys"]
+
+
+def test_a_full_disk_is_said_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(UnusableFile, match="No space left") as caught:
+        write_atomically(tmp_path / "keys", b"new")
+
+    assert caught.value.hint == "make room on the disk"
+    assert list(tmp_path.iterdir()) == []
