@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from hybridge.program.advice import advice
@@ -10,6 +9,8 @@ from hybridge.program.host_port import format_host_port
 from hybridge.protocol.claims import Claim
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from hcm_agent.allow_list import AllowList
     from hcm_agent.hybrid_connection import HybridConnection
 
@@ -30,7 +31,6 @@ def describe(
     open_connections: int,
     source: str,
     allow_list: AllowList | None,
-    monotonic: float,
 ) -> dict[str, object]:
     """Give all that is known of one hybrid connection, for JSON. No key is in it.
 
@@ -39,7 +39,6 @@ def describe(
         open_connections: With those that outlived a restart of its listener.
         source: `ADDED`, or where it is configured.
         allow_list: Where connections may lead.
-        monotonic: The time of the clock that its status has.
     """
     status, entry = served.status, served.settings
     information = served.facts.information
@@ -48,7 +47,6 @@ def describe(
         target = format_host_port(*information.target)
     address = entry.connection_string
     endpoint = status.endpoint
-    since = datetime.now(UTC) - timedelta(seconds=monotonic - status.since)
     error = status.last_error
     return {
         "Namespace": namespace_name(address.host),
@@ -61,7 +59,7 @@ def describe(
         ),
         "CreatedOn": None if information is None else information.created_at,
         "LastUpdated": None if information is None else information.updated_at,
-        "StatusSince": _written(since),
+        "StatusSince": _written(status.since),
         "LastError": str(error or ""),
         "Hint": advice(error, claim=Claim.LISTEN) if error else "",
         "EndpointReachable": endpoint.is_reachable,

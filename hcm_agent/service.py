@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -154,7 +153,6 @@ class Service:
             open_connections=self._running.open_connections(key),
             source=served.settings.source if self._is_configured(key) else ADDED,
             allow_list=self._configured.allow_list,
-            monotonic=time.monotonic(),
         )
 
     # --- changes ------------------------------------------------------------------------------

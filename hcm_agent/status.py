@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from hcm_agent.endpoint_health import EndpointHealth
 from hcm_agent.settings import HybridConnectionSettings
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 REMIND_SECONDS = 300.0
 """An outage that goes on for the same cause is logged as a warning once in this time."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class State(enum.Enum):
@@ -35,16 +40,24 @@ class Status:
     Args:
         settings: The hybrid connection.
         clock: Gives monotonic seconds.
+        now: Gives the time, in UTC.
     """
 
-    def __init__(self, settings: HybridConnectionSettings, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: HybridConnectionSettings,
+        *,
+        clock: Callable[[], float],
+        now: Callable[[], datetime] = _now,
+    ) -> None:
         self._clock = clock
+        self._now = now
         self._warned: tuple[object, ...] | None = None
         self._warned_at = 0.0
         self.hybrid_connection = settings.name
         self.namespace = settings.namespace
         self.state = State.DISCONNECTED
-        self.since = clock()
+        self.since = now()
         self.last_error: RelayError | None = None
         self.endpoint = EndpointHealth()
         self.target = str(settings.target or ", ".join(map(str, settings.azbridge)))
@@ -93,7 +106,7 @@ class Status:
     def _become(self, state: State) -> None:
         if state is not self.state:
             self.state = state
-            self.since = self._clock()
+            self.since = self._now()
 
     def _level_for(self, error: RelayError) -> int:
         # Not the message: it has a new TrackingId and time with each try.

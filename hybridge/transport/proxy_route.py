@@ -51,6 +51,10 @@ class ProxyRoute:
 
     def _needs_none(self, host: str, port: int) -> bool:
         # Entries may have a port; the standard library cannot tell it from an IPv6 address.
+        if ":" in host:
+            entries = {each.strip().lower() for each in self._environment.get("no", "").split(",")}
+            if not entries.isdisjoint({f"[{host}]", f"[{host}]:{port}"}):
+                return True
         text = host if ":" in host else f"{host}:{port}"
         bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined] # typeshed's gap
         return bool(bypass(text, self._environment))

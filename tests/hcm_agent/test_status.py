@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -20,12 +22,12 @@ class Clock:
         return self.now
 
 
-def new_status(clock: Clock) -> Status:
+def new_status(clock: Clock, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Status:
     settings = HybridConnectionSettings(
         connection_string=connection_string.parse(agent_ends.connection_string("orders")),
         target=Target("db", 5432),
     )
-    return Status(settings, clock=clock)
+    return Status(settings, clock=clock, now=now)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +51,14 @@ def test_the_state_follows_from_what_the_relay_said(error: RelayError | None, st
     assert status.last_error is error
 
 
-def test_since_is_the_time_of_the_last_change() -> None:
-    clock = Clock()
-    status = new_status(clock)
-    clock.now = 5.0
+def test_since_is_the_time_of_the_last_change_and_no_sleep_of_the_machine_moves_it() -> None:
+    at = datetime(2026, 11, 26, 9, 15, 4, tzinfo=UTC)
+    times = iter([at, at + timedelta(hours=1), at + timedelta(hours=9)])
+    status = new_status(Clock(), now=lambda: next(times))  # The clock that sleeps stands still.
     status.went_online()
-    clock.now = 9.0
     status.went_online()
 
-    assert status.since == 5.0
+    assert status.since == at + timedelta(hours=1)
 
 
 def test_an_outage_is_one_warning_and_a_reminder_now_and_then(

@@ -132,3 +132,18 @@ def test_a_rendezvous_host_has_the_same_proxy_and_may_be_excepted_by_itself(
 def test_a_ready_made_proxy_is_taken_as_it_is() -> None:
     proxy = parse_proxy("socks5://p:1", setting="HCM_PROXY")
     assert ProxyRoute(proxy).proxy_for(RELAY, RELAY) is proxy
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_direct"),
+    [("[2001:db8::1]", True), ("[2001:DB8::1]:443", True), ("[2001:db8::1]:8443", False)],
+)
+def test_no_proxy_may_name_an_ipv6_address_as_in_an_address_and_with_a_port(
+    monkeypatch: pytest.MonkeyPatch, entry: str, *, is_direct: bool
+) -> None:
+    environment = {"HTTPS_PROXY": "http://h:2", "NO_PROXY": f"other, {entry}"}
+    address = ("2001:db8::1", 443)
+
+    found = route(monkeypatch, env=environment, meant=address, peer=address)
+
+    assert (found is None) == is_direct
