@@ -52,7 +52,8 @@ def open_sender(forward: Forward, settings: ClientSettings) -> Connecting:
     )
     if forward.is_azbridge or not settings.is_multiplexing:
         return sender
-    return SharedSender(sender, timing=settings.timing)
+    labels = {"hybrid_connection": forward.name, "namespace": forward.namespace}
+    return SharedSender(sender, timing=settings.timing, labels=labels)
 
 
 async def read_metadata(forward: Forward, settings: ClientSettings) -> Metadata:

@@ -34,6 +34,11 @@ class IncomingConnection:
                 return tuple(part.strip() for part in value.split(",") if part.strip())
         return ()
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the sender is known to have given up, so that nobody waits for an answer."""
+        return False
+
     async def prepare(self) -> None:
         """Open TCP and TLS to the rendezvous, to save its time later. May be left out.
 

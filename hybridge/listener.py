@@ -52,6 +52,9 @@ ANSWER_SECONDS = 1.0
 MAX_WAITING_CONNECTIONS = 1_000
 """Accepts that wait to be taken by the iteration; more are dropped, and their senders time out."""
 
+WARN_SECONDS = 10.0
+"""From one warning that senders are dropped to the next."""
+
 
 class Listener:
     """Keeps one listener registered at a hybrid connection, and yields its senders.
@@ -132,6 +135,7 @@ class Listener:
         )
         self._token_lifetime = token_lifetime_seconds
         self._waiting: asyncio.Queue[IncomingConnection | None] = asyncio.Queue()
+        self._quiet_until = 0.0
         self._settled = asyncio.Event()
         self._stopping = asyncio.Event()
         self._awake = asyncio.Event()
@@ -150,7 +154,12 @@ class Listener:
         )
         self._intake.handler = request_handler
         self._shared = (
-            MultiplexIntake(tasks=self._tasks, timing=self._timing, give=self._give)
+            MultiplexIntake(
+                tasks=self._tasks,
+                timing=self._timing,
+                give=self._give,
+                labels={"hybrid_connection": self._path, "namespace": self.address.host},
+            )
             if is_multiplexing
             else None
         )
@@ -192,11 +201,13 @@ class Listener:
         return self
 
     async def __anext__(self) -> IncomingConnection:
-        connection = await self._waiting.get()
-        if connection is None:
-            self._waiting.put_nowait(None)
-            raise StopAsyncIteration
-        return connection
+        while True:
+            connection = await self._waiting.get()
+            if connection is None:
+                self._waiting.put_nowait(None)
+                raise StopAsyncIteration
+            if not connection.has_left:
+                return connection
 
     def requests(self) -> AsyncIterator[IncomingRequest]:
         """Give the HTTP requests that come from now on, one by one, instead of a handler.
@@ -361,7 +372,10 @@ class Listener:
 
     def _give(self, connection: IncomingConnection) -> None:
         if self._waiting.qsize() >= MAX_WAITING_CONNECTIONS:
-            _logger.warning("dropped a sender: %d are waiting", MAX_WAITING_CONNECTIONS)
+            now = asyncio.get_running_loop().time()
+            if now >= self._quiet_until:
+                self._quiet_until = now + WARN_SECONDS
+                _logger.warning("dropped a sender: %d are waiting", MAX_WAITING_CONNECTIONS)
             connection.abandon()
         else:
             self._waiting.put_nowait(connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 from hybridge.incoming_connection import IncomingConnection
 from hybridge.multiplexed_connection import MultiplexedConnection
@@ -36,6 +36,7 @@ class MultiplexIntake:
         tasks: Of the listener; its rendezvous run there.
         timing: Waits, in seconds.
         give: Takes each connection, to be accepted or rejected.
+        labels: What each log line carries, besides an id.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class MultiplexIntake:
         tasks: asyncio.TaskGroup,
         timing: Timing,
         give: Callable[[MultiplexedConnection], None],
+        labels: Mapping[str, object],
     ) -> None:
         self._tasks = tasks
         self._timing = timing
         self._give = give
+        self._labels = labels
         self._sharing: set[asyncio.Task[None]] = set()
         self._moving: set[asyncio.Task[None]] = set()
         self._shared: dict[Multiplex, asyncio.Task[object] | None] = {}
@@ -113,7 +116,7 @@ class MultiplexIntake:
             task.cancel()
 
     async def _run(self, connection: IncomingConnection) -> None:
-        labels = {"id": connection.id}
+        labels = {**self._labels, "id": connection.id}
         leaving = self._leaving
         try:
             carrier = await connection.accept(SUBPROTOCOL)
@@ -122,13 +125,8 @@ class MultiplexIntake:
             return
 
         def asked(stream: MultiplexedStream, name: str) -> None:
-            if self._is_over:
-                stream.abort()  # It crossed our GOAWAY. The sender tries another rendezvous.
-                return
-            connection_id = name or str(uuid.uuid4())
-            self._give(
-                MultiplexedConnection(stream, connection_id=connection_id, rendezvous=connection)
-            )
+            # Not at once: who gives up in the same breath takes nobody's place.
+            asyncio.get_running_loop().call_soon(self._pass_on, stream, name, connection)
 
         multiplex = Multiplex(
             carrier, is_opener=False, on_asked=asked, timing=self._timing, labels=labels
@@ -137,7 +135,7 @@ class MultiplexIntake:
         try:
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
-                    tasks.create_task(self._greet(multiplex), name="hello"),
+                    tasks.create_task(self._greet(multiplex, labels), name="hello"),
                     tasks.create_task(self._end_when_leaving(multiplex, leaving), name="leave"),
                 ]
                 await multiplex.run()
@@ -145,6 +143,19 @@ class MultiplexIntake:
                     helper.cancel()
         finally:
             del self._shared[multiplex]
+
+    def _pass_on(
+        self, stream: MultiplexedStream, name: str, rendezvous: IncomingConnection
+    ) -> None:
+        if stream.is_gone:
+            return
+        if self._is_over:
+            stream.abort()  # It crossed our GOAWAY. The sender tries another rendezvous.
+            return
+        connection_id = name or str(uuid.uuid4())
+        self._give(
+            MultiplexedConnection(stream, connection_id=connection_id, rendezvous=rendezvous)
+        )
 
     async def _move(self, connection: IncomingConnection) -> None:
         stream = self._find(_token(connection))
@@ -169,14 +180,14 @@ class MultiplexIntake:
         found = (multiplex.find(token) for multiplex in self._shared)
         return next((stream for stream in found if stream and stream.can_move), None)
 
-    async def _greet(self, multiplex: Multiplex) -> None:
+    async def _greet(self, multiplex: Multiplex, labels: Mapping[str, object]) -> None:
         try:
             async with asyncio.timeout(self._timing.open_timeout_seconds):
                 await multiplex.wait_ready()
         except TimeoutError:
             _logger.warning(
                 "a sender that wants to share its rendezvous says nothing",
-                extra={"event": "multiplex_violation"},
+                extra={"event": "multiplex_violation", **labels},
             )
             multiplex.abort()
         except RelayError:

@@ -31,6 +31,11 @@ class MultiplexedConnection(IncomingConnection):
         """None: what was offered for the rendezvous is not the connection's."""
         return ()
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the sender has given up, or its rendezvous is lost."""
+        return self._stream.is_gone
+
     async def prepare(self) -> None:
         """Do nothing: the rendezvous stands already."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -75,10 +75,18 @@ class SharedSender:
     Args:
         sender: Opens each rendezvous.
         timing: Waits, in seconds.
+        labels: What each log line carries, besides an id.
     """
 
-    def __init__(self, sender: Opening, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        sender: Opening,
+        *,
+        timing: Timing | None = None,
+        labels: Mapping[str, object] | None = None,
+    ) -> None:
         self._sender = sender
+        self._labels = dict(labels or {})
         self._timing = timing or Timing()
         self._shared: dict[Multiplex, float] = {}
         """Each with the time of the event loop when it was opened."""
@@ -241,7 +249,7 @@ class SharedSender:
             stream,
             is_opener=True,
             timing=self._timing,
-            labels={"id": name},
+            labels={**self._labels, "id": name},
             on_heavy=lambda heavy: self._start_move(heavy),
         )
         self._shared[multiplex] = asyncio.get_running_loop().time()

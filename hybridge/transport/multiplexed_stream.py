@@ -84,6 +84,11 @@ class MultiplexedStream(RelayedStream):
             self._answer.set_exception(error)
             self._answer.exception()  # Whoever waited may have been cancelled.
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was closed, or broke."""
+        return self._is_done
+
     def accept(self) -> None:
         """Open a connection that was asked for.
 

@@ -10,6 +10,7 @@ import pytest
 
 from hybridge import IncomingConnection, Listener, multiplex_intake
 from hybridge import shared_sender as module
+from hybridge.protocol import multiplex_frames as frames
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
 from hybridge.protocol.multiplex import MOVE_HEADER
 from hybridge.sender import Sender
@@ -377,3 +378,24 @@ async def test_nobody_waits_long_for_a_first_rendezvous_that_is_not_answered(
             stream = await sender.connect()
             assert await say(stream, b"quick") == b"quick"
             slow.may_answer.set()
+
+
+async def test_those_that_ask_and_give_up_at_once_are_not_served(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_relay() as relay, listener(relay) as waiting:
+        await waiting.wait_online()
+        hostile = await counting_sender(relay).connect(subprotocols=module.OFFER)
+        gone = b"".join(
+            frames.opening(number, "gone") + frames.frame(frames.Kind.ABORT, number)
+            for number in range(1, 1_500)
+        )
+        hello = frames.Hello(window=1, max_streams=0, secret=bytes(16))
+        await hostile.send(hello.serialize() + gone + frames.opening(1_500, "here"))
+        assert (await anext(waiting)).id == "here"
+        await hostile.send(gone[:8] * 2)
+        await until(lambda: "used before" in caplog.text)
+        hostile.abort()
+    (violation,) = [each for each in caplog.records if "used before" in each.getMessage()]
+    assert violation.__dict__["hybrid_connection"] == "hc1"
+    assert len([each for each in caplog.records if "dropped a sender" in each.getMessage()]) <= 1
