@@ -27,6 +27,7 @@ PYTHON ?= $(shell \
 # One flavour of environment for people who only look (demo), one for people who change (dev).
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
+BENCH_READY := $(VENV)/.bench-ready
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -66,7 +67,7 @@ coverage: $(DEV_READY)
 	$(PYTEST) --quiet --cov --cov-report= --cov-fail-under=0
 	$(BIN)/coverage report
 
-bench: $(DEV_READY)
+bench: $(BENCH_READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 up:
@@ -94,6 +95,11 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 $(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) ..."
 	@$(PIP_INSTALL) --editable ".[demo,fast]"
+	@touch $@
+
+# matplotlib, for the plot: nobody but the benchmarks needs it.
+$(BENCH_READY): $(DEV_READY)
+	@$(PIP_INSTALL) --editable ".[bench,dev,fast]"
 	@touch $@
 
 $(DEV_READY): pyproject.toml constraints.txt | $(BIN)/python

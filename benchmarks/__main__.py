@@ -13,10 +13,18 @@ import click
 from benchmarks.measures import MEASURES
 from benchmarks.peers import Peer
 from benchmarks.peers.chain import CChain
+from benchmarks.peers.chisel import Chisel
 from benchmarks.peers.direct import Direct
+from benchmarks.peers.frp import Frp
 from benchmarks.peers.hybridge import Hybridge
+from benchmarks.peers.naive import Naive
 from benchmarks.peers.openssh import OpenSsh
-from benchmarks.report import Results, markdown
+from benchmarks.peers.rathole import Rathole
+from benchmarks.peers.tunnel import Tunnel
+from benchmarks.peers.wstunnel import Wstunnel
+from benchmarks.plot import NoPlot, draw
+from benchmarks.report import markdown
+from benchmarks.results import Results
 from benchmarks.run import PGBENCH, run
 from benchmarks.sizes import QUICK, Sizes
 from hybridge.program.command_line import run_command
@@ -30,6 +38,11 @@ PEERS: tuple[Peer, ...] = (
     OpenSsh(cache=CACHE),
     OpenSsh(cache=CACHE, cipher=None),
     CChain(cache=CACHE),
+    Frp(cache=CACHE),
+    Chisel(cache=CACHE),
+    Rathole(cache=CACHE),
+    Wstunnel(cache=CACHE),
+    Naive(cache=CACHE),
     Hybridge("asyncio"),
     Hybridge("uvloop"),
     Hybridge("uvloop", shares=False),
@@ -52,6 +65,7 @@ MEASURE_NAMES = (*(each.name for each in MEASURES), PGBENCH)
     "--measure", "measures", multiple=True, type=click.Choice(MEASURE_NAMES),
     help="Only this one; may be repeated. growth only where it is named.",
 )  # fmt: skip
+@click.option("--build", is_flag=True, help="Build peers that are not here: takes minutes.")
 @click.option("--idle-connections", type=click.IntRange(1), help="[default: 1000]")
 @click.option("--stall-seconds", type=click.FloatRange(0.1, 600.0), help="[default: 5]")
 @click.option(
@@ -64,6 +78,7 @@ def main(
     rounds: int | None,
     peers: tuple[str, ...],
     measures: tuple[str, ...],
+    build: bool,
     idle_connections: int | None,
     stall_seconds: float | None,
     output: Path,
@@ -75,6 +90,9 @@ def main(
     if stall_seconds is not None:
         sizes = dataclasses.replace(sizes, stall_seconds=stall_seconds)
     raise_descriptor_limit(descriptors_per_connection=1)
+    for peer in PEERS:
+        if isinstance(peer, Tunnel):
+            peer.may_build = build
     wanted = measures or (*(each.name for each in MEASURES if each.is_default), PGBENCH)
     results = run(
         _chosen(peers, wanted),
@@ -85,7 +103,12 @@ def main(
     )
     report = markdown(results)
     click.echo(report)
-    click.echo(f"Written: {write(results, report, sizes, output)}")
+    name = write(results, report, sizes, output)
+    click.echo(f"Written: {name}.md, {name}.json")
+    try:
+        click.echo(f"Drawn: {', '.join(path.name for path in draw(results, output, name))}")
+    except NoPlot as reason:
+        click.echo(f"No plot: {reason}")
     return 1 if results.failures else 0
 
 
@@ -97,14 +120,13 @@ def _chosen(names: Sequence[str], measures: Sequence[str]) -> list[Peer]:
 
 
 def write(results: Results, report: str, sizes: Sizes, folder: Path) -> str:
-    """Write the report, and the raw data beside it; give the report's name."""
+    """Write the report, and the raw data beside it; give the name of both."""
     folder.mkdir(parents=True, exist_ok=True)
     name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
     fields = {"sizes": dataclasses.asdict(sizes), **results.to_fields()}
     (folder / f"{name}.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-    path = folder / f"{name}.md"
-    path.write_text(report, encoding="utf-8")
-    return path.name
+    (folder / f"{name}.md").write_text(report, encoding="utf-8")
+    return name
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from benchmarks.load import Address, LoadFailed
 from benchmarks.measures import Measure
 from benchmarks.meter import wait_until
 from benchmarks.peers import Peer, PeerMissing, Running
-from benchmarks.report import Results
+from benchmarks.results import Results
 from benchmarks.sizes import Sizes
 from devstack.processes import Process, ProcessFailed
 
