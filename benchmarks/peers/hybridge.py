@@ -65,7 +65,7 @@ class Hybridge:
                     },
                 )
             )
-            _event(relay, "listening")
+            event(relay, "listening")
             config = folder / "agent.json"
             config.write_text(json.dumps({"Settings": {"Multiplex": self._shares}}))
             agent = stack.enter_context(
@@ -79,7 +79,7 @@ class Hybridge:
                     },
                 )
             )
-            _event(agent, "online")
+            event(agent, "online")
             client = stack.enter_context(
                 self._program(
                     "app_client",
@@ -91,28 +91,37 @@ class Hybridge:
                     },
                 )
             )
-            listening = _event(client, "listening")
+            listening = event(client, "listening")
             pids = {"relay": relay.pid, "agent": agent.pid, "client": client.pid}
             address = (str(listening["host"]), int(str(listening["port"])))
             yield Running(address=address, meter=Meter(pids), processes=(relay, agent, client))
 
     def _program(self, module: str, *arguments: str, settings: Mapping[str, str]) -> Process:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(_OUR_VARIABLES)
-        }
-        return Process(
-            module,
-            [sys.executable, "-P", "-m", module, *arguments, "--log-format", "json"],
-            environment={
-                **inherited,
-                "HCM_STATE": "none",
-                EVENT_LOOP_VARIABLE: self._event_loop,
-                **settings,
-            },
-        )
+        return program(module, *arguments, settings=settings, event_loop=self._event_loop)
 
 
-def _event(process: Process, name: str) -> Mapping[str, object]:
+def program(
+    module: str, *arguments: str, settings: Mapping[str, str], event_loop: str = ""
+) -> Process:
+    """Make one of the three programs, as users run it; nothing of our own environment decides."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(_OUR_VARIABLES)
+    }
+    return Process(
+        module,
+        [sys.executable, "-P", "-m", module, *arguments, "--log-format", "json"],
+        environment={
+            **inherited,
+            "HCM_STATE": "none",
+            EVENT_LOOP_VARIABLE: event_loop,
+            **settings,
+        },
+    )
+
+
+def event(process: Process, name: str) -> Mapping[str, object]:
+    """Wait for the first line of the log with this event; give its fields."""
+
     def find(line: str) -> Mapping[str, object] | None:
         try:
             fields = json.loads(line)
