@@ -92,10 +92,11 @@ class HostsFile:
         before, block, after = self._split(content)
         if block and _LINE_END_ADDED in block.splitlines()[0]:
             before = before.removesuffix(b"\n")
-        fresh = before + after
         if lines:
             # A block stays where it is; a new one comes last.
             fresh = _with_block(before, lines, after, line_end=_line_end(content))
+        else:
+            fresh = _without_block(before, after)
         if fresh == content:
             return False
         self._replace(fresh)
@@ -195,6 +196,14 @@ def _with_block(before: bytes, lines: Sequence[str], after: bytes, *, line_end: 
         begin += _LINE_END_ADDED
     block = [begin, *(line.encode() for line in lines), END]
     return before + b"".join(line + line_end for line in block) + after
+
+
+def _without_block(before: bytes, after: bytes) -> bytes:
+    """Join what stands around the block, and never two lines into one."""
+    is_open = before and not before.endswith((b"\n", b"\r"))
+    if is_open and after and not after.startswith((b"\n", b"\r")):
+        return before + b"\n" + after  # Somebody has written below our block meanwhile.
+    return before + after
 
 
 def _write_beside(path: Path, draft: Path, content: bytes) -> None:

@@ -49,8 +49,12 @@ class Agent:
         return all(each.is_connected for each in agent.statuses)
 
     def lost(self) -> None:
-        """Hear that its control channel is closed at the relay: it will find out for itself."""
-        self._is_lost = self._agent is not None
+        """Hear that its control channel is closed at the relay: it will find out for itself.
+
+        Unless it has found out already: then nothing would ever take this back.
+        """
+        statuses = [] if self._agent is None else self._agent.statuses
+        self._is_lost = bool(statuses) and all(each.is_connected for each in statuses)
 
     def _on_change(self) -> None:
         if self._agent is not None and not all(each.is_connected for each in self._agent.statuses):

@@ -81,7 +81,20 @@ def test_whatever_stands_around_it_is_there_again_afterwards(
         file.write([LINE, LINE])
         file.write([])
 
-    assert path.read_bytes() == before + after
+    assert path.read_bytes() in (before + after, before + b"\n" + after)
+    lines = [*before.splitlines(), *after.splitlines()]
+    assert [line for line in path.read_bytes().splitlines() if line] == list(filter(None, lines))
+
+
+def test_what_somebody_writes_below_our_block_stays_a_line_of_its_own(path: Path) -> None:
+    path.write_bytes(b"127.0.0.1 localhost")
+    file = HostsFile(path)
+    file.write([LINE])
+    path.write_bytes(path.read_bytes() + b"192.0.2.1 later\n")
+
+    file.write([])
+
+    assert path.read_bytes() == b"127.0.0.1 localhost\n192.0.2.1 later\n"
 
 
 def test_the_line_ends_of_windows_are_kept(path: Path) -> None:

@@ -68,6 +68,23 @@ def test_a_restarted_relay_cuts_what_lived_and_the_agent_comes_back(
     assert_works(orders)
 
 
+def test_an_agent_that_has_found_out_by_itself_counts_as_connected_again(
+    hybrid_connection: HybridConnectionFactory,
+    hybridge_relay: BackgroundRelay,
+    target: tuple[str, int],
+) -> None:
+    orders = hybrid_connection(target)
+    agent = orders._made.agent
+    hybridge_relay.stop()
+    with pytest.raises(NotConnected):
+        orders.agent.wait_connected(0.2)  # By now it has.
+    hybridge_relay.loop.call(agent.lost)  # As at the end of a stop that it was quicker than.
+
+    hybridge_relay.start()
+
+    orders.agent.wait_connected()
+
+
 def test_while_the_relay_is_stopped_nobody_gets_through(
     hybrid_connection: HybridConnectionFactory,
     hybridge_relay: BackgroundRelay,
