@@ -8,7 +8,7 @@ from app_client.client import Client as AppClient
 from app_client.forwarder import Forwarder
 from app_client.local_port import LocalPort
 from app_client.settings import ClientSettings, Forward
-from devstack.testing.errors import NotConnected, hinted
+from devstack.testing.errors import Ended, NotConnected, hinted
 from hcm_agent.agent import Agent as HcmAgent
 from hcm_agent.settings import AgentSettings, HybridConnectionSettings
 from hybridge.program.lifetime import Lifetime
@@ -21,6 +21,8 @@ CONNECT_SECONDS = 10.0
 
 END_SECONDS = 10.0
 """How long an agent or a client may take to end; then it is cancelled, and reported."""
+
+LIVES = "it lives as long as its namespace's block: in pytest, as long as the test"
 
 
 class Agent:
@@ -39,6 +41,7 @@ class Agent:
         self._running: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._is_lost = False
+        self._has_ended = False
 
     @property
     def is_connected(self) -> bool:
@@ -66,7 +69,12 @@ class Agent:
 
         Raises:
             NotConnected: See `wait_connected`.
+            Ended: Its namespace has ended.
         """
+        if self._has_ended:  # Nobody would ever stop it.
+            name = self._settings.hybrid_connections[0].name
+            with hinted():
+                raise Ended(f"the agent of {name!r} was used after its end", hint=LIVES)
         if self._running is None:
             self._lifetime, self._is_lost = Lifetime(), False
             self._agent = HcmAgent(
@@ -119,6 +127,15 @@ class Agent:
         self._agent = None
         self._changed.set()
 
+    async def end(self) -> None:
+        """Stop it for good.
+
+        Raises:
+            TimeoutError: It did not stop, and was cancelled.
+        """
+        self._has_ended = True
+        await self.stop()
+
 
 class Client:
     """The client of a hybrid connection: `app-client`, with a free port of 127.0.0.1.
@@ -151,7 +168,7 @@ class Client:
         ports = [each for each in self._client.forwarders if isinstance(each, Forwarder)]
         return [item for port in ports for item in port.connections.items()]
 
-    async def stop(self) -> None:
+    async def end(self) -> None:
         """Close the local port, and cut its connections."""
         self._lifetime.stop()
         if self._running is not None:

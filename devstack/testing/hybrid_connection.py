@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app_client.settings import DEFAULT_LISTEN_HOST, ClientSettings, Forward
-from devstack.testing.ends import Agent, Client
-from devstack.testing.errors import Absent, Ended
+from devstack.testing.ends import LIVES, Agent, Client
+from devstack.testing.errors import Absent, Ended, hinted
 from devstack.testing.leaks import Leak, leaks_of
 from hcm_agent.http_target import HttpTarget
 from hcm_agent.settings import HybridConnectionSettings, Target
@@ -175,7 +175,8 @@ class HybridConnection(Located):
         """
         if self._local is None:
             problem = f"hybrid connection {self.name!r} has no client, and so no local port"
-            raise Absent(problem, hint="make it with client=True, or connect as a sender")
+            with hinted():
+                raise Absent(problem, hint="make it with client=True, or connect as a sender")
         return self._local
 
     @property
@@ -197,7 +198,8 @@ class HybridConnection(Located):
         """
         if self._agent is None:
             problem = f"hybrid connection {self.name!r} has no target, and so no agent"
-            raise Absent(problem, hint="make it with a target: HOST:PORT")
+            with hinted():
+                raise Absent(problem, hint="make it with a target: HOST:PORT")
         return self._agent
 
     @property
@@ -290,7 +292,7 @@ class HybridConnection(Located):
         for each in (self._client, self._agent):
             if each is not None:
                 try:
-                    await each.stop()
+                    await each.end()
                 except TimeoutError as error:
                     leaks.append(Leak("task", str(error)))
         return leaks
@@ -298,8 +300,7 @@ class HybridConnection(Located):
     @property
     def _gateway(self) -> Gateway:
         if self._has_ended:
-            raise Ended(
-                f"hybrid connection {self.name!r} was used after its end",
-                hint="it lives as long as its namespace: in pytest, as long as the test",
-            )
+            with hinted():
+                problem = f"hybrid connection {self.name!r} was used after its end"
+                raise Ended(problem, hint=LIVES)
         return self._relay.gateway

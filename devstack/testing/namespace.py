@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from devstack.testing.ends import LIVES
 from devstack.testing.errors import Ended, LeaksFound, hinted
 from devstack.testing.hybrid_connection import Coordinates, HybridConnection
 from devstack.testing.leaks import Leak
@@ -32,6 +33,9 @@ LEAK_SECONDS = 2.0
 
 LOOK_SECONDS = 0.01
 """From one look at what is open to the next."""
+
+ACCEPT_TURNS = 20
+"""Turns of the event loop in which what waits at a local port is taken, so that it is seen."""
 
 MAX_HYBRID_CONNECTIONS = 1_000
 """Hybrid connections of one namespace under test."""
@@ -102,7 +106,7 @@ class Namespace:
         """
         with hinted():
             if self._has_ended:
-                raise Ended(f"namespace {self.name} was used after its end", hint=_LIVES)
+                raise Ended(f"namespace {self.name} was used after its end", hint=LIVES)
             if agent:
                 _ = self._relay.gateway  # Stopped, it would only be found out by waiting.
             name = self._free_name(name)
@@ -198,6 +202,8 @@ class Namespace:
         """Give what is still open after what is just closing has had its time."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         # Looked at again and again: nobody tells when the last of it is over.
         while (leaks := self.leaks()) and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
@@ -229,8 +235,13 @@ def parse_target(target: str | tuple[str, int]) -> Target | HttpTarget:
         InvalidSetting: It is none.
     """
     if not isinstance(target, str):
-        host, port, *_ = target
-        target = format_host_port(host, port)
+        try:
+            host, port, *_ = target
+            target = format_host_port(host, port)
+        except (TypeError, ValueError) as error:
+            problem = f"{target!r} is not a host and a port"
+            hint = "write HOST:PORT, or give what getsockname() gives"
+            raise InvalidSetting("target", problem, hint=hint) from error
     if is_http_target(target):
         return parse_http_target(target, setting="target")
     return Target(*parse_host_port(target, setting="target", lowest_port=1))
@@ -243,6 +254,3 @@ def _rule(name: str, claims: Claim) -> served.AuthorizationRule:
     return served.AuthorizationRule(
         name=name, claims=claims, primary_key=primary, secondary_key=secondary
     )
-
-
-_LIVES = "it lives as long as its block: in pytest, as long as the test"

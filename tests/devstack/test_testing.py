@@ -195,6 +195,25 @@ def test_the_namespaces_own_connection_string_may_do_everything_in_it(
     assert hybridge_namespace.leaks() == []
 
 
+def test_what_waits_in_the_backlog_is_left_open_too(
+    hybridge_relay: BackgroundRelay, target: tuple[str, int]
+) -> None:
+    namespace = hybridge_relay.namespace().__enter__()
+    orders = namespace.hybrid_connection(target)
+    with connected(orders):
+        [leak] = namespace.end(leak_seconds=0.0)
+
+    assert leak.kind == "connection"
+
+
+@pytest.mark.parametrize("wrong", [5432, ("127.0.0.1",)])
+def test_what_is_no_host_and_port_is_refused(
+    hybrid_connection: HybridConnectionFactory, wrong: object
+) -> None:
+    with pytest.raises(InvalidSetting, match="target: .* is not a host and a port"):
+        hybrid_connection(wrong)
+
+
 def test_the_same_name_twice_is_refused(hybrid_connection: HybridConnectionFactory) -> None:
     hybrid_connection(name="orders")
 
@@ -240,6 +259,8 @@ def test_used_after_its_end_it_says_so(
 
     with pytest.raises(Ended, match="'hc1' was used after its end"):
         orders.sever()
+    with pytest.raises(Ended, match="the agent of 'hc1' was used after its end"):
+        orders.agent.start()  # It would have nobody to stop it, and the relay would wait for it.
     with pytest.raises(Ended, match="was used after its end"):
         namespace.hybrid_connection(target)
     with pytest.raises(ConnectionRefusedError):
