@@ -31,6 +31,7 @@ LOGGERS = ("relay", "hcm_agent", "app_client", "hybridge")
 
 _MAX_TEST_CHARACTERS = 40
 _failed = pytest.StashKey[bool]()
+_ran = pytest.StashKey[bool]()
 
 
 class HybridgeLeak(UserWarning):
@@ -92,6 +93,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         item.stash[_failed] = True
+    if report.when == "call":
+        item.stash[_ran] = True
     return report
 
 
@@ -128,7 +131,9 @@ def hybridge_namespace(
     seconds = _leak_seconds(request.config)
     with hybridge_relay.namespace(_name_for(request.node.name), leak_seconds=None) as namespace:
         yield namespace
-        has_failed = request.node.stash.get(_failed, False)
+        # Where it was interrupted there is no report, and an error here would hide that.
+        stash = request.node.stash
+        has_failed = stash.get(_failed, False) or not stash.get(_ran, False)
         wait = None if has_failed or mode == "off" else LEAK_SECONDS if seconds is None else seconds
         leaks = namespace.end(leak_seconds=wait)
     if not leaks or mode == "off":

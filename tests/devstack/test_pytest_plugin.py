@@ -212,6 +212,16 @@ def test_a_test_that_fails_by_itself_fails_once_and_shows_what_it_left(
     result.stdout.fnmatch_lines(["*hybridge teardown*", "1 thing is left open*"])
 
 
+def test_an_interrupted_session_ends_as_interrupted_whatever_is_left_open(
+    project: pytest.Pytester,
+) -> None:
+    result = run(project, f"{LEAKING}            pytest.exit('enough', returncode=7)")
+
+    assert result.ret == 7
+    result.stdout.fnmatch_lines(["*Exit: enough*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
 def test_leaks_may_be_warned_of(project: pytest.Pytester) -> None:
     result = run(project, LEAKING, "--hybridge-leaks=warn", "-W", "default")
 

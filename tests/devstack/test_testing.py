@@ -210,7 +210,7 @@ def test_what_waits_in_the_backlog_is_left_open_too(
 def test_what_is_no_host_and_port_is_refused(
     hybrid_connection: HybridConnectionFactory, wrong: object
 ) -> None:
-    with pytest.raises(InvalidSetting, match="target: .* is not a host and a port"):
+    with pytest.raises(InvalidSetting, match=r"target: .* is not a host and a port"):
         hybrid_connection(wrong)
 
 
