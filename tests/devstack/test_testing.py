@@ -203,7 +203,7 @@ def test_what_waits_in_the_backlog_is_left_open_too(
     with connected(orders):
         [leak] = namespace.end(leak_seconds=0.0)
 
-    assert leak.kind == "connection"
+    assert leak.kind in ("connection", "sender")  # Joined, or on its way.
 
 
 @pytest.mark.parametrize("wrong", [5432, ("127.0.0.1",)])
