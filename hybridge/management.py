@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import h11
 
+from hybridge.protocol.address import authority
 from hybridge.protocol.connection_string import ConnectionString, parse, token_for
 from hybridge.protocol.errors import (
     AuthorizationFailed,
@@ -90,12 +91,11 @@ async def runtime_information(
             "a hybrid connection and a key are needed to ask about it",
             hint="use a connection string with SharedAccessKeyName, SharedAccessKey and EntityPath",
         )
-    authority = target.host if target.port == 443 else f"{target.host}:{target.port}"
     request = h11.Request(
         method="GET",
         target=f"/{quote(target.path)}?api-version={API_VERSION}",
         headers=[
-            ("Host", authority),
+            ("Host", authority(target.host, target.port)),
             ("X-PROCESS-AT", "ServiceBus"),
             ("Authorization", token),
             ("Connection", "close"),

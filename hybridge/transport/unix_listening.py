@@ -23,7 +23,8 @@ DEFAULT_MODE = 0o600
 MAX_PATH_BYTES = 107
 """Longest path that Linux takes; macOS takes 103."""
 
-_MODE = re.compile(r",mode=([0-7]{3,4})$")
+_MODE_BEGINS = ",mode="
+_MODE = re.compile(rf"{_MODE_BEGINS}([0-7]{{3,4}})$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ def parse_unix_address(text: str, *, setting: str) -> UnixAddress:
     mode = int(found[1], 8) if found else DEFAULT_MODE
     path = rest[: found.start()] if found else rest
     hint = "write unix:/PATH, or unix:/PATH,mode=0660 for a group"
+    if found is None and _MODE_BEGINS in path:
+        given = path.rpartition(_MODE_BEGINS)[2]
+        problem = f"the mode {given!r} is not three or four octal digits"
+        raise InvalidSetting(setting, problem, hint=hint)
     if not path.startswith("/") or path.endswith("/") or "\0" in path:
         raise InvalidSetting(setting, f"{text!r} has no absolute path of a file", hint=hint)
     size = len(os.fsencode(path))

@@ -172,6 +172,11 @@ def test_a_file_may_ask_azbridge_for_a_port_and_listen_for_datagrams(tmp_path: P
             "unix:/PATH",
         ),
         (
+            {"HybridConnections": [{"ConnectionString": ORDERS, "Listen": "unix:/db,mode=rw"}]},
+            r"\[0\].Listen: the mode 'rw' is not three or four octal digits",
+            "mode=0660",
+        ),
+        (
             {
                 "HybridConnections": [
                     {"ConnectionString": ORDERS, "Listen": "unix:/run/db"},

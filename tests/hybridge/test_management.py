@@ -45,6 +45,13 @@ async def test_it_tells_of_the_target_and_counts_listeners(relay: RunningRelay) 
     assert (before.listener_count, during.listener_count) == (0, 1)
 
 
+async def test_a_namespace_may_be_an_ipv6_address(relay: RunningRelay) -> None:
+    text = relay.connection_string().replace(f"//{relay.host}", "//[::1]")
+
+    with pytest.raises(EndpointNotFound, match="SystemTracker:::1:hc1"):  # Understood, not 400.
+        await runtime_information(text, ca=relay.ca, connect_to=relay.connect_to)
+
+
 async def test_a_wrong_key_and_a_wrong_name_are_different_errors(relay: RunningRelay) -> None:
     async def ask(text: str) -> None:
         await runtime_information(text, ca=relay.ca, connect_to=relay.connect_to)
