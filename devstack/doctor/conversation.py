@@ -99,6 +99,8 @@ def _refused(refusal: HandshakeRefused) -> Finding:
 def _agents(refusal: HandshakeRefused) -> str:
     """Give the next step after an agent's own refusal; empty for the usual one."""
     match refusal.status:
+        case 501:
+            return "where its target is http://: send HTTP requests, which no doctor does"
         case 502:
             return "on the agent's machine: is the target running, and reachable from there?"
         case 504:

@@ -38,6 +38,8 @@ MAX_CLOCK_BEHIND_SECONDS = 300.0
 MAX_CLOCK_OFF_SECONDS = 30.0
 """From here on it is remarked on."""
 
+PROXY = "the proxy"
+
 
 @dataclass(frozen=True, slots=True)
 class Hop:
@@ -56,7 +58,7 @@ def first_hop(case: Case, given: ConnectionString) -> Hop:
     """Say whom this machine connects to: the relay, or what stands in front of it or for it."""
     proxy = proxy_of(case, given)
     if proxy is not None:
-        return Hop(proxy.host, proxy.port, "the proxy")
+        return Hop(proxy.host, proxy.port, PROXY)
     if case.connect_to is not None:
         return Hop(*case.connect_to, "--connect-to")
     return Hop(given.host, given.port, "the namespace")
@@ -77,10 +79,15 @@ async def resolve(case: Case, given: ConnectionString) -> Finding:
         return fail(
             Fault.NAME_UNKNOWN,
             f"the name {hop.host!r} cannot be resolved: {said}",
-            next_step=_spelling(hop.host),
+            next_step=_proxy_step(hop) or _spelling(hop.host),
         )
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     return ok(Check.DNS, f"{hop.host} is {', '.join(addresses[:4])}")
+
+
+def _proxy_step(hop: Hop) -> str:
+    """Give the next step where it is the proxy that is not reached; empty for the usual one."""
+    return "check the proxy's host and port, and whether it runs" if hop.name == PROXY else ""
 
 
 def _spelling(host: str) -> str:
@@ -99,13 +106,14 @@ async def connect(case: Case, given: ConnectionString) -> Finding:
         async with asyncio.timeout(case.timeout_seconds):
             sock = await dial_socket(hop.host, hop.port)
     except TimeoutError:
-        return fail(Fault.TCP_TIMEOUT, f"{hop} did not answer in {case.timeout_seconds:g} s")
+        what = f"{hop} did not answer in {case.timeout_seconds:g} s"
+        return fail(Fault.TCP_TIMEOUT, what, next_step=_proxy_step(hop))
     except TargetRefused as error:
-        return fail(Fault.PORT_CLOSED, str(error))
+        return fail(Fault.PORT_CLOSED, str(error), next_step=_proxy_step(hop))
     except TargetTimedOut as error:
-        return fail(Fault.TCP_TIMEOUT, str(error))
+        return fail(Fault.TCP_TIMEOUT, str(error), next_step=_proxy_step(hop))
     except Unreachable as error:
-        return fail(Fault.NO_ROUTE, str(error))
+        return fail(Fault.NO_ROUTE, str(error), next_step=_proxy_step(hop))
     with sock:
         peer = sock.getpeername()
     return ok(Check.TCP, f"{format_host_port(peer[0], peer[1])} accepts connections")

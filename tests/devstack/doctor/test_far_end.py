@@ -185,7 +185,12 @@ async def test_an_agent_that_rejects(relay: RunningRelay) -> None:
 
 @pytest.mark.parametrize(
     ("status", "step"),
-    [(503, "try again"), (504, "a firewall"), (403, "hybridge doctor --as listener")],
+    [
+        (501, "send HTTP"),
+        (503, "try again"),
+        (504, "a firewall"),
+        (403, "hybridge doctor --as listener"),
+    ],
 )
 def test_the_next_step_after_a_rejection_follows_its_status(status: int, step: str) -> None:
     found = conversation._refused(HandshakeRefused(status, "no"))

@@ -242,6 +242,7 @@ async def test_a_proxy_that_is_not_there(
     found = await find(case_of(relay, proxy=parse_proxy(proxy)), fault)
 
     assert host in found.what
+    assert "check the proxy's host" in found.next_step
 
 
 async def test_a_proxy_that_leads_to_the_relay(relay: RunningRelay) -> None:
