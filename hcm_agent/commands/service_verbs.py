@@ -17,6 +17,7 @@ from hcm_agent.commands.options import (
 )
 from hybridge.program.command_line import EXIT_DONE, EXIT_FAILED
 from hybridge.program.help_screen import Command
+from hybridge.program.sdk_options import check_ca, relay_options
 from hybridge.protocol.errors import RelayError
 
 DEFAULT_LINES = 100
@@ -31,13 +32,23 @@ Examples:
   hcm test contoso.servicebus.windows.net""",
 )
 @click.argument("endpoint")
+@relay_options("HCM", goes_on=False)
 @state_option
 @json_option
-def test(*, endpoint: str, state: Path | None, as_json: bool) -> int:
+def test(
+    *,
+    endpoint: str,
+    ca: Path | None,
+    connect_to: tuple[str, int] | None,
+    proxy: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> int:
     """Try to reach an endpoint, as the service sees it.
 
     HOST:PORT is connected to by TCP. A namespace's host, or https://HOST:PORT, is asked for its
-    root by HTTPS, which must answer 2xx. Where no service runs, this command tries by itself.
+    root by HTTPS, which must answer 2xx. Where no service runs, this command tries by itself, with
+    --ca, --connect-to and --proxy; a service has its own.
     """
     from hcm_agent.control.door import ServiceNotRunning
 
@@ -45,7 +56,7 @@ def test(*, endpoint: str, state: Path | None, as_json: bool) -> int:
         found = service(state).post("/test", endpoint=endpoint)
         view = "service"
     except ServiceNotRunning:
-        found = _try_here(endpoint)
+        found = _try_here(endpoint, ca=ca, connect_to=connect_to, proxy=proxy)
         view = "command"
     if as_json:
         print_json({**found, "SeenFrom": view})
@@ -54,12 +65,21 @@ def test(*, endpoint: str, state: Path | None, as_json: bool) -> int:
     return EXIT_DONE if found["Reachable"] else EXIT_FAILED
 
 
-def _try_here(endpoint: str) -> dict[str, object]:
+def _try_here(
+    endpoint: str, *, ca: Path | None, connect_to: tuple[str, int] | None, proxy: str | None
+) -> dict[str, object]:
     import asyncio
 
     from hcm_agent.endpoint_test import RelayRoute, try_endpoint
+    from hybridge.program.proxy_setting import choose_proxy, given_proxy
 
-    return asyncio.run(try_endpoint(endpoint, RelayRoute())).to_fields()
+    check_ca(ca)
+    route = RelayRoute(
+        ca=ca,
+        connect_to=connect_to,
+        proxy=choose_proxy(given_proxy(proxy), None, key="Proxy"),
+    )
+    return asyncio.run(try_endpoint(endpoint, route)).to_fields()
 
 
 def _print_trial(found: dict[str, object], view: str) -> None:

@@ -75,7 +75,7 @@ class ServiceClient:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             if response.status != 200:
-                raise self._other_version()
+                raise self._unheard(response.status)
             for line in response:
                 yield line.decode(errors="replace").rstrip("\n")
 
@@ -87,7 +87,7 @@ class ServiceClient:
         try:
             found: object = json.loads(data)
         except ValueError:
-            raise self._other_version() from None
+            raise self._unheard(response.status) from None
         if response.status == 200:
             return found
         raise _told(found)
@@ -121,6 +121,20 @@ class ServiceClient:
         told = connection.getresponse().read(MAX_PROOF_BYTES)
         if not hmac.compare_digest(told, proof_of(token, question).encode()):
             raise ServiceNotRunning(self._state)
+
+    def _unheard(self, status: int) -> RelayError:
+        """Say why an answer is not one of a verb's."""
+        if status == 503:
+            return RelayError(
+                f"the service in {self._state.path} answers as many verbs as it can",
+                hint="try again; 'hcm list --watch' and 'hcm logs --follow' are verbs that go on",
+            )
+        if status == 500:
+            return RelayError(
+                f"the service in {self._state.path} failed to answer",
+                hint="'hcm logs' shows why; report this bug",
+            )
+        return self._other_version()
 
     def _other_version(self) -> RelayError:
         return RelayError(

@@ -91,10 +91,9 @@ def make_app(
 
     async def logs(request: Request) -> Response:
         asked = request.query_params
-        lines = asked.get("lines", "")
         found = _log_lines(
             ring,
-            limit=min(int(lines), MAX_LINES) if lines.isdecimal() else MAX_LINES,
+            limit=_number_of(asked.get("lines", "")),
             as_json="json" in asked,
             stopping=stopping if "follow" in asked else None,
         )
@@ -137,7 +136,7 @@ async def _body(request: Request) -> Fields:
             raise RelayError("the request is too long", hint="'hcm' of this version sends less")
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise RelayError("the request is no JSON object", hint="use 'hcm' of the same version")
@@ -154,6 +153,11 @@ def _text(fields: Fields, name: str) -> str:
 def _texts(fields: Fields, name: str) -> list[str]:
     value = fields.get(name, [])
     return [str(each) for each in value] if isinstance(value, list) else []
+
+
+def _number_of(lines: str) -> int:
+    is_number = lines.isdecimal() and len(lines) <= len(str(MAX_LINES))
+    return min(int(lines), MAX_LINES) or MAX_LINES if is_number else MAX_LINES
 
 
 async def _changes(service: Service, stopping: asyncio.Event) -> AsyncIterator[str]:

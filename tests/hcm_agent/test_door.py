@@ -201,3 +201,44 @@ def test_a_stranger_who_has_the_port_of_a_killed_service_is_told_no_key(
     assert told.startswith(b"GET /proof?question=")
     assert b"hidden" not in told
     assert b"killed" not in told
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(503, "answers as many verbs as it can"), (500, "failed to answer")]
+)
+def test_an_answer_that_is_no_verbs_is_told_apart(
+    state: StateDirectory, status: int, says: str
+) -> None:
+    def answer(service: socket.socket) -> None:
+        sock, _ = service.accept()
+        with sock:
+            sock.recv(65_536)
+            sock.sendall(f"HTTP/1.1 {status} x\r\nConnection: close\r\n\r\nno".encode())
+
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(state.socket))
+        service.listen()
+        answering = threading.Thread(target=answer, args=(service,))
+        answering.start()
+
+        with pytest.raises(RelayError, match=says):
+            ServiceClient(state).get("/version")
+        answering.join(20)
+
+
+def test_what_no_verb_sends_is_refused_and_is_no_bug(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_service(tmp_path / "state") as service:
+        statuses = []
+        asked = [("POST", "/add", b"[" * 60_000), ("GET", f"/logs?lines={'9' * 5_000}", None)]
+        for method, path, body in asked:
+            sock, _ = connect(service.state, timeout_seconds=20)
+            connection = http.client.HTTPConnection("hcm")
+            connection.sock = sock
+            connection.request(method, path, body)
+            statuses.append(connection.getresponse().status)
+            connection.close()
+
+    assert statuses == [400, 200]
+    assert "Traceback" not in caplog.text

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from hcm_agent.allow_list import parse_allow_list
+from hcm_agent.cli import PROGRAM, cli
 from hcm_agent.endpoint_test import RelayRoute, Trial, try_endpoint
 from hybridge.protocol.errors import InvalidSetting
 from hybridge.transport.names import Admit
 from hybridge.transport.stream import Stream
 from tests.support.agent_ends import Target, free_port
-from tests.support.relay import HOST, running_relay
+from tests.support.command import exit_code_of
+from tests.support.relay import HOST, certificate, running_relay
 
 
 async def test_a_target_is_connected_to_and_left() -> None:
@@ -83,3 +86,25 @@ async def test_a_namespace_that_does_not_exist_or_is_not_trusted_is_not_reached(
 async def test_what_is_no_endpoint_is_a_mistake(written: str) -> None:
     with pytest.raises(InvalidSetting):
         await try_endpoint(written, RelayRoute())
+
+
+def test_where_no_service_runs_the_command_takes_the_way_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    routes = []
+
+    async def tried(endpoint: str, route: RelayRoute) -> Trial:
+        routes.append(route)
+        return Trial(endpoint=endpoint, kind="HTTPS", milliseconds=0.4, status=200)
+
+    monkeypatch.setattr("hcm_agent.endpoint_test.try_endpoint", tried)
+    ca = certificate()[2]
+    verb = ("test", HOST, "--state", str(tmp_path), "--connect-to", "127.0.0.1:8443")
+
+    way = ("--ca", str(ca), "--proxy", "none")
+    assert exit_code_of(cli, PROGRAM, *verb, *way) == 0
+    assert exit_code_of(cli, PROGRAM, *verb, "--ca", str(tmp_path / "missing.pem")) == 2
+    assert exit_code_of(cli, PROGRAM, *verb, "--proxy", "ftp://alice:hidden@proxy") == 2
+
+    assert routes == [RelayRoute(ca=ca, connect_to=("127.0.0.1", 8443), proxy="none")]
+    assert "hidden" not in capsys.readouterr().err
