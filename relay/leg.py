@@ -174,8 +174,10 @@ class Pair:
         closed, still_open = self.sender, self.listener
         if not closed.has_closed:
             closed, still_open = still_open, closed
-        is_held = closed.wire.is_blocked or still_open.wire.is_blocked or not still_open.is_read
-        if closed.is_gone and not still_open.wire.is_blocked:
+        # What its machine has not taken yet counts: a slow reader is waited for.
+        is_held = closed.wire.is_blocked or still_open.wire.unreceived_bytes > 0
+        is_held = is_held or not still_open.is_read
+        if closed.is_gone and not still_open.wire.unreceived_bytes:
             self.abort(f"the {closed.name} has gone, and the {still_open.name} did not close")
         elif self.payload_bytes == self._carried and not is_held:
             self.abort(f"the {closed.name} closed, and the {still_open.name} sent nothing more")

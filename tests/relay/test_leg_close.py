@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from hybridge.transport.socket_stream import SocketStream
 from relay.leg import Pair
 from relay.settings import RelaySettings
 from tests.support.meeting import is_silent, joined, rest
@@ -216,6 +217,22 @@ async def test_a_side_whose_data_is_held_back_is_waited_for(
         assert await near.message() == (BINARY, content)
 
     assert await near.close() == (1000, "")
+
+
+@pytest.mark.clause(84, 88)
+@with_settings(replace(SETTINGS, half_close_idle_seconds=0.1, ping_interval_seconds=60.0))
+async def test_a_side_whose_machine_has_not_taken_all_yet_is_waited_for(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = ends
+    with monkeypatch.context() as slow:
+        # How much a kernel holds, and for how long, is different on every machine.
+        slow.setattr(SocketStream, "unreceived_bytes", 1)
+        await near.send(close_frame(1000))
+        assert await far.close() == (1000, "")
+        assert await is_silent(far, seconds=0.4)
+
+    assert await _never_closed(far) == b""
 
 
 def test_the_wait_is_60_seconds_by_default() -> None:
