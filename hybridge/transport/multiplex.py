@@ -181,7 +181,11 @@ class Multiplex:
     def close(self) -> None:
         """End the rendezvous in order; connections that it still carries break."""
         self._is_orderly = True
-        self._end(ConnectionLost("this side closed the rendezvous"))
+        error = ConnectionLost("this side closed the rendezvous")
+        for stream in list(self._streams.values()):
+            stream.abort()
+            stream.lost(error)
+        self._end(error)
 
     def abort(self) -> None:
         """Drop the rendezvous; what it carries breaks, here and at the other end."""

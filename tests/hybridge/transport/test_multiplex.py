@@ -350,6 +350,19 @@ async def test_a_connection_that_goes_while_news_of_it_is_read_harms_no_other(
     assert not caplog.records
 
 
+async def test_a_side_that_closes_breaks_what_it_carries_and_no_rule(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        both.taker.close()
+        for stream in (near, far):
+            with pytest.raises(ConnectionLost):
+                await stream.receive()
+        await until(lambda: both.opener.is_gone)
+    assert not caplog.records
+
+
 async def test_an_opening_that_crosses_the_end_is_no_violation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
