@@ -18,15 +18,17 @@ class Paper:
     """Writes findings as they come; colours only on a terminal.
 
     Args:
-        output: Where to; what it cannot show is written in ASCII.
+        output: Where to; what it cannot show is written in ASCII. None, as Python has it where
+            standard output is closed: nowhere.
         is_silent: Whether it is kept blank, because something else is printed.
     """
 
-    def __init__(self, output: TextIO, *, is_silent: bool = False) -> None:
+    def __init__(self, output: TextIO | None, *, is_silent: bool = False) -> None:
         self._output = output
-        self._is_silent = is_silent
+        self._is_silent = is_silent or output is None
         self._encoding = (getattr(output, "encoding", None) or "utf-8").lower()
-        self._has_color = output.isatty() and "NO_COLOR" not in os.environ
+        is_terminal = output is not None and output.isatty()
+        self._has_color = is_terminal and "NO_COLOR" not in os.environ
         self._lines = Lines(has_symbols=self._encoding.startswith("utf"))
         self._is_empty = True
 

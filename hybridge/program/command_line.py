@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import sys
 from pathlib import Path
@@ -23,6 +25,8 @@ FILE = click.Path(path_type=Path, readable=False)
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_command(
@@ -59,6 +63,14 @@ def run_command(
         sys.exit(EXIT_FAILED)
     except RelayError as error:
         _leave(program, str(error), error.hint, _exit_code(error))
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        # What still waits to be written is given up, or Python's end would try it once more.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        problem = f"the output cannot be written: {error.strerror}"
+        _leave(program, problem, "make room, or send it elsewhere", EXIT_FAILED)
     except BaseExceptionGroup as group:
         leaves = list(_leaves(group))
         if not all(isinstance(leaf, RelayError) for leaf in leaves):

@@ -358,3 +358,7 @@ async def test_a_terminal_gets_what_it_knows(
     assert ok in text
     assert failed in text
     assert encoding != "ascii" or text.isascii()
+
+
+def test_without_a_standard_output_nothing_is_printed() -> None:
+    Paper(None).line("whatever")  # Python has None where a shell has closed it.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -54,6 +56,25 @@ def test_a_failure_is_two_lines_and_exit_code_1(capsys: pytest.CaptureFixture[st
 def test_a_wrong_setting_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(raising(InvalidSetting("--host", "no", hint="yes"))) == 2
     assert capsys.readouterr().err == "prog: error: --host: no\nprog: hint: yes\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_output_to_a_full_disk_is_two_lines_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command()
+    def command() -> None:
+        click.echo("much")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Path("/dev/full").open("w"))
+        assert exit_code(command) == 1
+        assert sys.stdout.closed  # Nothing is left that would be written at the end.
+
+    assert capsys.readouterr().err == (
+        "prog: error: the output cannot be written: No space left on device\n"
+        "prog: hint: make room, or send it elsewhere\n"
+    )
 
 
 def test_an_error_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
