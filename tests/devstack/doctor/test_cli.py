@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from devstack.cli import PROGRAM, cli
+from devstack.doctor.paper import Paper
 from tests.support.agent_ends import free_port
 from tests.support.chain import write_private
 from tests.support.command import exit_code_of
