@@ -67,7 +67,8 @@ def test_output_to_a_full_disk_is_two_lines_and_exit_code_1(
         click.echo("much")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", Path("/dev/full").open("w"))
+        full = Path("/dev/full").open("w")  # noqa: SIM115 - what is tested closes it
+        patch.setattr(sys, "stdout", full)
         assert exit_code(command) == 1
         assert sys.stdout.closed  # Nothing is left that would be written at the end.
 
