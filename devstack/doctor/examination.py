@@ -165,7 +165,7 @@ def pair(examinations: Sequence[Examination]) -> tuple[Examination, Examination]
     raise InvalidSetting(
         "--round-trip",
         "needs the strings of a rule with Listen and of one with Send, for one hybrid connection",
-        hint="give --connection-string twice",
+        hint="give --connection-string-file twice: the agent's and the client's",
     )
 
 
