@@ -57,7 +57,7 @@ def run(
         if with_pgbench and (site := _database(stack, results)):
             sites.append(site)
         for number in range(rounds):
-            _say(f"round {number + 1} of {rounds}")
+            say(f"round {number + 1} of {rounds}")
             # Each round begins with another peer: none always has the cooler machine.
             turn = number % len(available) if available else 0
             values: dict[str, dict[str, float]] = {}
@@ -79,7 +79,7 @@ def _prepare(peers: Sequence[Peer]) -> tuple[list[Peer], Results]:
         try:
             versions = peer.prepare()
         except PeerMissing as missing:
-            _say(f"not here: {peer.label}: {missing}")
+            say(f"not here: {peer.label}: {missing}")
             skipped[peer.label] = str(missing)
             continue
         available.append(peer)
@@ -93,7 +93,7 @@ def _database(stack: ExitStack, results: Results) -> Site | None:
     try:
         found = stack.enter_context(postgres.database())
     except PeerMissing as missing:
-        _say(f"not here: pgbench: {missing}")
+        say(f"not here: pgbench: {missing}")
         results.skipped = {**results.skipped, "pgbench": str(missing)}
         return None
     results.machine = {**results.machine, "pgbench": found.version}
@@ -125,7 +125,7 @@ def _visit(
             for peer, way in running:
                 if measure.needs_processes and way.meter.is_empty:
                     continue
-                _say(f"  {measure.name}: {peer.label}")
+                say(f"  {measure.name}: {peer.label}")
                 try:
                     found = measure.run(way, sizes)
                 except (LoadFailed, OSError) as error:
@@ -154,10 +154,11 @@ def target() -> Iterator[Address]:
 
 def _fail(results: Results, what: str, last_lines: Sequence[str] = ()) -> None:
     results.failures.append(what)
-    _say(f"failed: {what}")
+    say(f"failed: {what}")
     for line in last_lines:
-        _say(f"    {line}")
+        say(f"    {line}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell whoever waits what goes on."""
     print(text, file=sys.stderr, flush=True)

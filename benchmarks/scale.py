@@ -27,13 +27,16 @@ from benchmarks import load, machine
 from benchmarks.lag import Look, percentile_between
 from benchmarks.load import Address, LoadFailed, open_echo
 from benchmarks.meter import wait_until
-from benchmarks.peers.hybridge import event, program
-from benchmarks.run import target
+from benchmarks.peers.hybridge import event, program, relay_config
+from benchmarks.run import say, target
 from benchmarks.statistic import percentile
 from hybridge.program.command_line import run_command
 from hybridge.program.limits import raise_descriptor_limit
+from hybridge.protocol.errors import RelayError
 
-SHARED, PLAIN = "shared", "plain"
+IDLE, PLAIN = "idle", "plain"
+"""The two hybrid connections that carry something."""
+
 AGENT_PROCESSES = 4
 """In which the many listeners run."""
 
@@ -54,6 +57,9 @@ class Load:
 
     pairs: int = 2_000
     idle: int = 5_000
+    idle_share: bool = True
+    """Whether the idle connections share rendezvous; else each has one of its own."""
+
     listeners: int = 1_000
     a_second: int = 100
     seconds: float = 20.0
@@ -87,11 +93,8 @@ def running_relay(names: Sequence[str], to: Address) -> Iterator[Relay]:
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="hybridge-scale-"))
         folder = Path(name)
-        entries = [{"Name": each, "Endpoint": f"{to[0]}:{to[1]}"} for each in names]
-        space = {"Name": "bench-ns", "Hosts": ["localhost"], "HybridConnections": entries}
-        (folder / "relay.json").write_text(json.dumps({"UserConfig": {"Namespaces": [space]}}))
         settings = {
-            "HYBRIDGE_RELAY_CONFIG": str(folder / "relay.json"),
+            "HYBRIDGE_RELAY_CONFIG": str(relay_config(folder, names, to)),
             "HYBRIDGE_RELAY_PORT": "0",
             "HYBRIDGE_RELAY_ADMIN_PORT": "0",
             "HYBRIDGE_RELAY_STATE_DIR": str(folder / "state"),
@@ -165,22 +168,26 @@ def run(size: Load) -> list[str]:
     idle_names = [f"listener{number:04}" for number in range(size.listeners)]
     with ExitStack() as stack:
         to = stack.enter_context(target())
-        relay = stack.enter_context(running_relay([SHARED, PLAIN, *idle_names], to))
-        stack.enter_context(agent(relay, [SHARED]))
+        relay = stack.enter_context(running_relay([IDLE, PLAIN, *idle_names], to))
+        stack.enter_context(agent(relay, [IDLE], shares=size.idle_share))
         stack.enter_context(agent(relay, [PLAIN], shares=False))
         for number in range(AGENT_PROCESSES):
             if share := idle_names[number::AGENT_PROCESSES]:
                 stack.enter_context(agent(relay, share))
         online = size.listeners + 2
+        say(f"waiting for {online} listeners")
         if not wait_until(lambda: relay.look().listeners >= online, seconds=LISTENERS_SECONDS):
             raise LoadFailed(f"{relay.look().listeners} of {online} listeners came online")
-        shared = stack.enter_context(client(relay, SHARED))
+        idle = stack.enter_context(client(relay, IDLE, shares=size.idle_share))
         plain = stack.enter_context(client(relay, PLAIN, shares=False))
+        say(f"opening {size.pairs} pairs")
         stack.enter_context(load.idle_connections(plain, size.pairs))
-        stack.enter_context(load.idle_connections(shared, size.idle))
+        say(f"opening {size.idle} idle connections ({_how(size)})")
+        stack.enter_context(load.idle_connections(idle, size.idle))
         time.sleep(SETTLE_SECONDS)
         process = psutil.Process(relay.pid)
         before, cpu = relay.look(), sum(process.cpu_times()[:2])
+        say(f"{size.a_second} rendezvous a second for {size.seconds:g} s")
         seconds = set_ups_at_a_rate(plain, a_second=size.a_second, seconds=size.seconds)
         after, spent = relay.look(), sum(process.cpu_times()[:2]) - cpu
         resident = process.memory_info().rss
@@ -197,13 +204,18 @@ def report(size: Load, seconds: Sequence[float], before: Look, after: Look) -> l
     p50, p99 = (percentile(list(seconds), each) * 1e3 for each in (50, 99))
     lower, upper = (bound * 1e3 for bound in percentile_between(before, after, 99))
     return [
-        f"{size.pairs} pairs, {size.idle} idle connections, {size.listeners} control channels,"
+        f"{size.pairs} pairs, {size.idle} idle connections ({_how(size)}),"
+        f" {size.listeners} control channels,"
         f" {size.a_second} rendezvous a second for {size.seconds:g} s",
         f"set-up: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {max(seconds) * 1e3:.1f} ms"
         f" (goal: p99 ≤ {SET_UP_P99_MS:.0f} ms: {_verdict(p99 <= SET_UP_P99_MS)})",
         f"event-loop lag: p99 between {lower:g} and {upper:g} ms"
         f" (goal: ≤ {LAG_P99_MS:.0f} ms: {_verdict(upper <= LAG_P99_MS)})",
     ]
+
+
+def _how(size: Load) -> str:
+    return "sharing rendezvous" if size.idle_share else "a rendezvous each"
 
 
 def _verdict(reached: bool) -> str:
@@ -214,16 +226,25 @@ def _verdict(reached: bool) -> str:
 @click.option("--quick", is_flag=True, help="A first look, with few of everything.")
 @click.option("--pairs", type=click.IntRange(1), help="[default: 2000]")
 @click.option("--idle", type=click.IntRange(1), help="[default: 5000]")
+@click.option("--idle-plain", is_flag=True, help="Each idle one has a rendezvous of its own.")
 @click.option("--listeners", type=click.IntRange(1), help="[default: 1000]")
 @click.option("--a-second", type=click.IntRange(1), help="Rendezvous.  [default: 100]")
 @click.option("--seconds", type=click.FloatRange(1), help="How long.  [default: 20]")
-def main(*, quick: bool, **given: float | None) -> int:
+def main(*, quick: bool, idle_plain: bool, **given: float | None) -> int:
     """Measure one relay under much load."""
     changes = {name: value for name, value in given.items() if value is not None}
-    size = dataclasses.replace(QUICK if quick else Load(), **changes)  # type: ignore[arg-type] # by name
+    size = dataclasses.replace(QUICK if quick else Load(), idle_share=not idle_plain)
+    size = dataclasses.replace(size, **changes)  # type: ignore[arg-type] # by name
     raise_descriptor_limit(descriptors_per_connection=1)
     click.echo(f"load average: {machine.load_average()}; {machine.describe()['processor']}")
-    for line in run(size):
+    try:
+        lines = run(size)
+    except (LoadFailed, OSError) as error:
+        raise RelayError(
+            f"the load was not carried: {error}",
+            hint="each connection takes descriptors: look at ulimit -Hn, or ask for fewer",
+        ) from error
+    for line in lines:
         click.echo(line)
     return 0
 
