@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,4 +87,5 @@ def service(state: Path | None) -> ServiceClient:
 
 def print_json(found: object) -> None:
     """Print a JSON document for people and programs."""
-    click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    has_all = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    click.echo(json.dumps(found, indent=2, ensure_ascii=not has_all))

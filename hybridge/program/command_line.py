@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import sys
 from pathlib import Path
@@ -43,6 +44,9 @@ def run_command(
         program: The name that stands in front of both lines and in the help.
         args: The command line, if it is not that of the process.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error does: a peer's words may have characters that the terminal has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = command.main(
             args=None if args is None else list(args), prog_name=program, standalone_mode=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -103,3 +104,22 @@ def test_a_connection_string_and_a_file_with_another_are_one_too_many(
     assert exit_code_of(cli, PROGRAM, *args) == 2
 
     assert "is given twice, and in a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_words_of_a_relay_that_the_terminal_lacks_are_printed_as_escapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    said = {"Name": "orders", "Namespace": "contoso", "Status": "Disconnected"}
+    told = {**said, "LastError": "403 Wejście tylko dla gości", "Hint": ""}
+    monkeypatch.setattr("hcm_agent.control.client.ServiceClient.post", lambda *_, **__: told)
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1"))
+    verb = ("restart", "-ns", "contoso", "-n", "orders", "--state", str(tmp_path))
+
+    code = exit_code_of(cli, PROGRAM, *verb, *flags)
+
+    sys.stdout.flush()
+    assert code == 0
+    text = printed.getvalue().decode("latin-1")
+    assert (json.loads(text) == told) if flags else ("Wej\\u015bcie tylko" in text)
