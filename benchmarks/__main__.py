@@ -83,7 +83,7 @@ def main(
     stall_seconds: float | None,
     output: Path,
 ) -> int:
-    """Measure Hybridge beside OpenSSH and the bare loopback, in one interleaved run."""
+    """Measure Hybridge beside what you would pick instead, in one interleaved run."""
     sizes = QUICK if quick else Sizes()
     if idle_connections is not None:
         sizes = dataclasses.replace(sizes, idle_connections=idle_connections)

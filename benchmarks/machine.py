@@ -7,6 +7,7 @@ import platform
 import ssl
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -16,6 +17,7 @@ def describe() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{os.cpu_count()} cores, {_processor()}",
         "system": f"{platform.system()} {platform.release()}",
+        "Hybridge": version("hybridge"),
         "Python": sys.version.split()[0],
         "OpenSSL": ssl.OPENSSL_VERSION,
     }
