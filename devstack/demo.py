@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -80,6 +81,7 @@ def run(output: TextIO, *, stays: bool) -> int:
     demo = Demo(screen)
     try:
         with ExitStack() as stack:
+            _forget_other_databases(stack)
             ignore_more = _raise_on_signals()
             try:
                 demo.run(stack)
@@ -342,6 +344,14 @@ def _connection_string(folder: Path, rule: str) -> str:
     if len(names) != 1:
         raise DemoFailed(f"the relay shared no connection string of rule {rule}")
     return names[0].read_text(encoding="utf-8").strip()
+
+
+def _forget_other_databases(stack: ExitStack) -> None:
+    """Until ``stack`` ends: PGHOSTADDR and its kin would lead our queries to another server."""
+    theirs = {name: value for name, value in os.environ.items() if name.startswith("PG")}
+    for name in theirs:
+        del os.environ[name]
+    stack.callback(os.environ.update, theirs)
 
 
 def _timed(dsn: str) -> tuple[float, float]:

@@ -25,6 +25,8 @@ class Surroundings:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {**os.environ, "TMPDIR": str(folder), "NO_COLOR": "1"}
+        # What a reader of the tutorial has left in the shell.
+        self.environment["PGHOSTADDR"] = "127.78.174.99"
 
     @contextmanager
     def start(self, *command: str, **streams: int) -> Iterator[subprocess.Popen[str]]:
