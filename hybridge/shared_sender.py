@@ -173,15 +173,12 @@ class SharedSender:
 
     async def _connect(self, name: str) -> RelayedStream:
         for is_last in (False, True):
-            multiplex = self._choose()
-            if multiplex is None:
-                opened = await self._dial(name)
+            try:
+                opened = self._choose() or await self._dial(name)
                 if not isinstance(opened, Multiplex):
                     return opened
-                multiplex = opened
-            try:
                 async with asyncio.timeout(self._timing.connect_timeout_seconds):
-                    return await multiplex.open(name)
+                    return await opened.open(name)
             except TimeoutError as error:
                 raise Unreachable(
                     "the listener did not answer in time",

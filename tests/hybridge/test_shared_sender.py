@@ -399,3 +399,24 @@ async def test_those_that_ask_and_give_up_at_once_are_not_served(
     (violation,) = [each for each in caplog.records if "used before" in each.getMessage()]
     assert violation.__dict__["hybrid_connection"] == "hc1"
     assert len([each for each in caplog.records if "dropped a sender" in each.getMessage()]) <= 1
+
+
+class LosingSender(CountingSender):
+    """Whose first rendezvous is lost before its listener says hello."""
+
+    async def connect(self, **given: object) -> WebSocketStream:
+        stream = await super().connect(**given)
+        if len(self.opened) == 1:
+            loop = asyncio.get_running_loop()
+            # At the turn after the one in which it is attached.
+            loop.call_soon(loop.call_soon, stream.broken, ConnectionLost("lost"))
+        return stream
+
+
+async def test_one_that_is_lost_before_it_is_ready_is_tried_once_more() -> None:
+    async with running_relay() as relay, echoing(listener(relay)):
+        losing = LosingSender(relay.connection_string(), ca=relay.ca, connect_to=relay.connect_to)
+        losing.opened = []
+        async with SharedSender(losing) as sender:
+            assert await say(await sender.connect(), b"again") == b"again"
+            assert len(losing.opened) == 2
