@@ -177,6 +177,8 @@ class Pair:
         # What its machine has not taken yet counts: a slow reader is waited for.
         is_held = closed.wire.is_blocked or still_open.wire.unreceived_bytes > 0
         is_held = is_held or not still_open.is_read
+        # Ends of ours ping while they hold their reading back, for an application that is slow.
+        is_held = is_held or still_open.was_heard_within(self.settings.half_close_idle_seconds)
         if closed.is_gone and not still_open.wire.unreceived_bytes:
             self.abort(f"the {closed.name} has gone, and the {still_open.name} did not close")
         elif self.payload_bytes == self._carried and not is_held:
@@ -244,6 +246,10 @@ class Leg:
         replay(self, early)
         if not self.is_paused and self.wire.is_open:
             self.wire.resume()
+
+    def was_heard_within(self, seconds: float) -> bool:
+        """Whether anything has come from this side lately, a ping at least."""
+        return self._pair.loop.time() - self._liveness.heard_at < seconds
 
     @property
     def is_read(self) -> bool:

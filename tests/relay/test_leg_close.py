@@ -16,6 +16,7 @@ from relay.settings import RelaySettings
 from tests.support.meeting import is_silent, joined, rest
 from tests.support.raw import (
     BINARY,
+    PING,
     CLOSE,
     DEADLINE_SECONDS,
     Frame,
@@ -233,6 +234,22 @@ async def test_a_side_whose_machine_has_not_taken_all_yet_is_waited_for(
         assert await is_silent(far, seconds=0.4)
 
     assert await _never_closed(far) == b""
+
+
+@pytest.mark.clause(84, 88)
+@with_settings(replace(SETTINGS, half_close_idle_seconds=0.4, ping_interval_seconds=60.0))
+async def test_a_side_that_pings_is_waited_for_as_its_application_may_be_slow(ends: Ends) -> None:
+    near, far = ends
+    await near.send(close_frame(1000))
+    assert await far.close() == (1000, "")
+
+    for _ in range(10):
+        await far.send(frame(PING, b""))
+        assert await is_silent(near, seconds=0.1)
+
+    await far.send(frame(BINARY, b"late") + close_frame(1000))
+    assert await near.message() == (BINARY, b"late")
+    assert await near.close() == (1000, "")
 
 
 def test_the_wait_is_60_seconds_by_default() -> None:
