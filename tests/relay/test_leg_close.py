@@ -16,9 +16,9 @@ from relay.settings import RelaySettings
 from tests.support.meeting import is_silent, joined, rest
 from tests.support.raw import (
     BINARY,
-    PING,
     CLOSE,
     DEADLINE_SECONDS,
+    PING,
     Frame,
     RawPeer,
     RelayPeers,
