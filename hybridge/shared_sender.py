@@ -31,7 +31,7 @@ OFFER = (PLAIN_SUBPROTOCOL, SUBPROTOCOL)
 MOVE_OFFER = (PLAIN_SUBPROTOCOL, MOVE_SUBPROTOCOL)
 """For the rendezvous that a connection moves to."""
 
-MAX_MOVES = 8
+MAX_MOVES = 32
 """Connections that move at a time; others wait until they have carried as much again."""
 
 MAX_RENDEZVOUS = 4

@@ -52,6 +52,9 @@ HEAVY_BYTES = 1_048_576
 
 HEAVY_SECONDS = 5.0
 
+PIECE_WEIGHT_BYTES = 4_096
+"""What each piece counts beyond its size: a lively conversation of small messages moves as well."""
+
 INITIAL_WINDOW_BYTES = 65_536
 """What a side may send on a new stream before it hears more."""
 

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hybridge.protocol.errors import ConnectionLost, RelayError
-from hybridge.protocol.multiplex import HEAVY_BYTES, HEAVY_SECONDS
+from hybridge.protocol.multiplex import HEAVY_BYTES, HEAVY_SECONDS, PIECE_WEIGHT_BYTES
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
 from hybridge.transport.stream import HEADROOM_BYTES, Receiver, RelayedStream
 from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES
@@ -231,7 +231,8 @@ class MultiplexedStream(RelayedStream):
                 break
             multiplex.send_data(self._number, buffer, start, start + size)
             start += size
-        self._weigh(start - first)
+        if start > first:
+            self._weigh(start - first)
         return start
 
     def go_on(self) -> None:
@@ -321,7 +322,7 @@ class MultiplexedStream(RelayedStream):
         now = self._loop.time()
         if now - self._counts_since > HEAVY_SECONDS:
             self._counts_since, self._count = now, 0
-        self._count += size
+        self._count += size + PIECE_WEIGHT_BYTES
         if self._count >= self._heavy_bytes and self._multiplex.on_heavy is not None:
             self._count = 0
             self._heavy_bytes *= 2  # Where it cannot move, it does not try again and again.

@@ -240,6 +240,19 @@ async def test_a_connection_that_carries_much_moves_to_a_rendezvous_of_its_own()
         assert await say(light, b"still shared") == b"still shared"
 
 
+async def test_a_lively_conversation_of_small_messages_moves_too() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        stream = await sender.connect()
+        for number in range(1_000):
+            text = b"query %d" % number
+            assert await say(stream, text) == text
+            if len(by.opened) == 2:
+                break
+        await until(lambda: len(by.opened) == 2)
+        assert await say(stream, b"the same connection") == b"the same connection"
+        await stream.close()
+
+
 class UnmovedSender(CountingSender):
     """The relay gives each rendezvous for a move to another listener, which does not know it."""
 
