@@ -247,7 +247,7 @@ class SharedSender:
             is_opener=True,
             timing=self._timing,
             labels={**self._labels, "id": name},
-            on_heavy=lambda heavy: self._start_move(heavy),
+            on_heavy=self._start_move,
         )
         self._shared[multiplex] = asyncio.get_running_loop().time()
         self._start(self._run(multiplex), f"shared {name}")

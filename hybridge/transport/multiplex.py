@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused, ProtocolViolation, RelayError
 from hybridge.protocol.multiplex import (
+    Multiplexer,
+)
+from hybridge.protocol.multiplex_events import (
     Aborted,
     Accepted,
     Arrived,
@@ -26,14 +29,13 @@ from hybridge.protocol.multiplex import (
     GoingAway,
     Granted,
     Moved,
-    Multiplexer,
     Ready,
     Refused,
     StreamEvent,
 )
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
 from hybridge.transport.multiplexed_stream import MultiplexedStream
-from hybridge.transport.stream import HEADROOM_BYTES, RelayedStream
+from hybridge.transport.stream import HEADROOM_BYTES, RelayedStream, with_headroom
 from hybridge.transport.timing import Timing
 
 _logger = logging.getLogger(__name__)
@@ -210,9 +212,8 @@ class Multiplex:
                 if self._held_control > MAX_HELD_CONTROL_BYTES:
                     self._violated(ProtocolViolation("hybridge.mux: its answers are not read"))
                     return
-            room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
-            room[HEADROOM_BYTES:] = data
-            self._carrier.write(room, HEADROOM_BYTES, HEADROOM_BYTES + len(data))
+            room = with_headroom(data)
+            self._carrier.write(room, HEADROOM_BYTES, len(room))
 
     def send_data(self, number: int, buffer: memoryview, start: int, end: int) -> None:
         """Send ``buffer[start:end]``, at most `MAX_PAYLOAD_BYTES`, with its header before it."""

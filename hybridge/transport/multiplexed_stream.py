@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hybridge.protocol.errors import ConnectionLost, RelayError
 from hybridge.protocol.multiplex import HEAVY_BYTES, HEAVY_SECONDS, PIECE_WEIGHT_BYTES
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
-from hybridge.transport.stream import HEADROOM_BYTES, Receiver, RelayedStream
+from hybridge.transport.next_rendezvous import NextRendezvous
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, RelayedStream, with_headroom
 from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class MultiplexedStream(RelayedStream):
         self._eof_sent = False
         # Moving.
         self._own: RelayedStream | None = None
-        self._waiting: _Waiting | None = None
+        self._waiting: NextRendezvous | None = None
         self._is_moving = False
         self._sends_there = False
         self._reads_there = False
@@ -149,7 +150,7 @@ class MultiplexedStream(RelayedStream):
         """Give what waited, then the end, or what comes by the other rendezvous."""
         while self._arrived and not self._is_paused and self._receiver is not None:
             size = min(len(self._arrived), MAX_PAYLOAD_BYTES)
-            room = _room(memoryview(self._arrived)[:size])
+            room = with_headroom(memoryview(self._arrived)[:size])
             del self._arrived[:size]
             self._receiver.data(room, HEADROOM_BYTES, len(room))
             self._consumed(size)
@@ -162,10 +163,10 @@ class MultiplexedStream(RelayedStream):
             self._read_there(self._waiting, self._receiver)
         self._tell_late_error()
 
-    def _read_there(self, waiting: _Waiting, receiver: Receiver) -> None:
+    def _read_there(self, waiting: NextRendezvous, receiver: Receiver) -> None:
         """Give what came by the other rendezvous meanwhile; then let its receiver hear itself."""
         while waiting.held:
-            room = _room(memoryview(waiting.held))
+            room = with_headroom(memoryview(waiting.held))
             waiting.held.clear()
             receiver.data(room, HEADROOM_BYTES, len(room))
             if self._is_paused:
@@ -241,7 +242,7 @@ class MultiplexedStream(RelayedStream):
             return
         while self._held:
             piece = self._held[0][:MAX_PAYLOAD_BYTES]
-            room = _room(piece)
+            room = with_headroom(piece)
             sent = self._push(room, HEADROOM_BYTES, len(room)) - HEADROOM_BYTES
             if sent == len(self._held[0]):
                 self._held.popleft()
@@ -303,14 +304,14 @@ class MultiplexedStream(RelayedStream):
         here. A direction that has ended stays ended here.
         """
         self._own = own
-        self._waiting = _Waiting(self, own)
+        self._waiting = NextRendezvous(self, own)
         own.attach(self._waiting)
         if not self._eof_wanted:
             self._sends_there = True
             self._multiplex.send(self._machine.move(self._number))
             held, self._held = self._held, deque()
             for piece in held:
-                room = _room(piece)
+                room = with_headroom(piece)
                 own.write(room, HEADROOM_BYTES, len(room))
             self._settle_here()
         self._deliver()
@@ -423,40 +424,3 @@ class MultiplexedStream(RelayedStream):
     def has_peer_ended(self) -> bool:
         """Whether the other side had ended before it could move."""
         return self._has_peer_ended
-
-
-class _Waiting:
-    """Receives on a stream's own rendezvous until the stream has read what came before.
-
-    Holds one read at most, and stops reading then.
-    """
-
-    def __init__(self, stream: MultiplexedStream, own: RelayedStream) -> None:
-        self.own = own
-        self.held = bytearray()
-        self.has_ended = False
-        self.error: RelayError | None = None
-        self._stream = stream
-
-    def data(self, buffer: memoryview, start: int, end: int) -> None:
-        if not self._stream.has_peer_ended:
-            self.held += buffer[start:end]
-            self.own.pause()
-
-    def ended(self) -> None:
-        self.has_ended = True
-
-    def drained(self) -> None:
-        self._stream.own_drained()
-
-    def broken(self, error: RelayError) -> None:
-        self.error = error
-        if not self.held:
-            self._stream.own_broke(error)
-
-
-def _room(data: memoryview) -> memoryview:
-    """Copy bytes to where there is room for headers before them."""
-    room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
-    room[HEADROOM_BYTES:] = data
-    return room

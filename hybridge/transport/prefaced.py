@@ -6,7 +6,7 @@ import asyncio
 from typing import Generic, Protocol, TypeVar
 
 from hybridge.protocol.errors import RelayError
-from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Stream, replay
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Stream, replay, with_headroom
 
 
 class Preamble(Protocol):
@@ -60,9 +60,8 @@ class PrefacedStream(Stream, Generic[Read]):
 
     def send_message(self, data: bytes) -> None:
         """Send a few bytes of a preamble, as one message where the stream has messages."""
-        room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
-        room[HEADROOM_BYTES:] = data
-        self._stream.write(room, HEADROOM_BYTES, HEADROOM_BYTES + len(data))
+        room = with_headroom(data)
+        self._stream.write(room, HEADROOM_BYTES, len(room))
 
     # --- the stream that follows --------------------------------------------------------------
 

@@ -217,12 +217,18 @@ class Wire(Stream):
         raise AssertionError("a subclass implements this")
 
 
+def with_headroom(data: bytes | memoryview) -> memoryview:
+    """Copy bytes to behind `HEADROOM_BYTES` that may be overwritten, as `Stream.write` wants it."""
+    room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
+    room[HEADROOM_BYTES:] = data
+    return room
+
+
 def replay(receiver: Receiver, data: bytes) -> None:
     """Give a receiver bytes that were read before."""
     if data:
-        room = memoryview(bytearray(HEADROOM_BYTES + len(data)))
-        room[HEADROOM_BYTES:] = data
-        receiver.data(room, HEADROOM_BYTES, HEADROOM_BYTES + len(data))
+        room = with_headroom(data)
+        receiver.data(room, HEADROOM_BYTES, len(room))
 
 
 class _Inbox:

@@ -8,6 +8,9 @@ from hybridge.protocol.multiplex import (
     INITIAL_WINDOW_BYTES,
     MAX_WINDOW_BYTES,
     WINDOW_BUDGET_BYTES,
+    Multiplexer,
+)
+from hybridge.protocol.multiplex_events import (
     Aborted,
     Accepted,
     Arrived,
@@ -17,7 +20,6 @@ from hybridge.protocol.multiplex import (
     GoingAway,
     Granted,
     Moved,
-    Multiplexer,
     Ready,
     Refused,
 )

@@ -10,6 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hybridge.protocol.multiplex import (
     MAX_WINDOW_BYTES,
+    Multiplexer,
+)
+from hybridge.protocol.multiplex_events import (
     Aborted,
     Accepted,
     Arrived,
@@ -19,7 +22,6 @@ from hybridge.protocol.multiplex import (
     GoingAway,
     Granted,
     Moved,
-    Multiplexer,
     Ready,
     Refused,
 )
