@@ -45,5 +45,7 @@ class NextRendezvous:
     def broken(self, error: RelayError) -> None:
         """Hear that it broke."""
         self.error = error
-        if not self.held:
+        is_to_be_given = (self.held or self.has_ended) and not self._stream.has_peer_ended
+        if not is_to_be_given:
+            # Otherwise that comes first: what is held, or the end of all that was sent.
             self._stream.own_broke(error)

@@ -105,6 +105,40 @@ async def test_a_break_of_the_new_way_breaks_the_connection_and_not_the_shared_r
         assert await other_far.receive() == b"alive"
 
 
+async def test_what_was_complete_before_the_new_way_broke_is_given_whole() -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        receiver = Notes()
+        far.attach(receiver)
+        far.pause()
+        await near.send(b"old way, ")
+        _, own = await move(near, far)
+        await near.send_eof()
+        await until(lambda: far._waiting is not None and far._waiting.has_ended)
+        far._waiting.broken(ConnectionLost("the connection broke"))  # type: ignore[union-attr]
+        far.resume()
+        await until(lambda: "broken" in receiver.told)
+        assert receiver.got == b"old way, "
+        assert receiver.told[-2:] == ["ended", "broken"], "what this side sends goes nowhere now"
+        own.abort()
+
+
+async def test_a_break_of_the_new_way_is_told_where_only_writing_had_moved_there() -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        receiver = Notes()
+        near.attach(receiver)
+        await far.send_eof()
+        await until(lambda: "ended" in receiver.told)
+        own, _ = await move(near, far)
+        await until(lambda: not both.opener.open_streams)
+        assert near._waiting is not None
+        near._waiting.ended()
+        near._waiting.broken(ConnectionLost("the connection broke"))
+        assert receiver.told[-1] == "broken"
+        own.abort()
+
+
 async def test_a_break_of_the_old_way_leaves_alone_what_has_moved() -> None:
     async with ends() as both:
         near, far = await both.open()
