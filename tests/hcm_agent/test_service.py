@@ -20,8 +20,8 @@ from hybridge.program.connection_strings import GivenConnectionStrings
 from hybridge.program.lifetime import Lifetime
 from hybridge.protocol.errors import EndpointNotFound, Stopping, Unreachable
 from hybridge.transport.private_files import UnusableFile
-from tests.hcm_agent.test_agent import World, end, open_connection, with_event
 from tests.support.agent_ends import KEY, ScriptedSender, connection_string
+from tests.support.agent_world import World, end, open_connection, with_event
 from tests.support.chain import write_private
 
 ORDERS = connection_string("orders")

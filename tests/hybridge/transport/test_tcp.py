@@ -6,94 +6,25 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 
-from hybridge.protocol.errors import ConnectionLost, RelayError, TargetRefused
+from hybridge.protocol.errors import TargetRefused
 from hybridge.transport.listening import open_sockets
 from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.pump import pump
-from hybridge.transport.socket_stream import READ_BYTES
-from hybridge.transport.stream import HEADROOM_BYTES, Wire
 from hybridge.transport.tcp import TcpStream, dial_tcp, open_tcp
 from tests.support.agent_ends import free_port, sockets_pair
 from tests.support.loops import on_every_loop, run_on
+from tests.support.tcp_ends import (
+    BULK,
+    Ear,
+    read_to_end,
+    receive_all,
+    stream_and_socket,
+    streams,
+)
 from tests.support.until import until
-
-BULK = bytes(range(256)) * 16_384
-"""4 MiB: more than the kernel holds for a reader that does not read."""
-
-
-@dataclass
-class Ear:
-    """Notes what a stream tells."""
-
-    stream: Wire
-    heard: bytearray = field(default_factory=bytearray)
-    events: list[str] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    on_data: Callable[[], None] | None = None
-
-    def data(self, buffer: memoryview, start: int, end: int) -> None:
-        assert start >= HEADROOM_BYTES
-        buffer[start - HEADROOM_BYTES : start] = b"\xff" * HEADROOM_BYTES
-        self.heard += buffer[start:end]
-        buffer[start:end] = bytes(end - start)
-        if self.on_data is not None:
-            self.on_data()
-        self.changed.set()
-
-    def ended(self) -> None:
-        self._note("ended")
-
-    def broken(self, error: RelayError) -> None:
-        assert isinstance(error, ConnectionLost)
-        self._note("broken")
-
-    def drained(self) -> None:
-        self._note("drained")
-
-    def _note(self, event: str) -> None:
-        self.events.append(event)
-        self.changed.set()
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        while not is_so():
-            self.changed.clear()
-            await self.changed.wait()
-
-
-async def streams() -> tuple[Wire, Wire]:
-    near, far = sockets_pair()
-    return await open_tcp(near), await open_tcp(far)
-
-
-async def stream_and_socket() -> tuple[Wire, socket.socket]:
-    near, far = sockets_pair()
-    return await open_tcp(near), far
-
-
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
-async def receive_all(stream: Wire) -> bytes:
-    received = bytearray()
-    while data := await stream.receive():
-        received += data
-    return bytes(received)
-
-
-async def read_to_end(sock: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
-    received = bytearray()
-    while data := await loop.sock_recv(sock, 262_144):
-        received += data
-    return bytes(received)
 
 
 def test_the_loop_decides_which_stream_it_is() -> None:
@@ -219,104 +150,6 @@ async def test_an_end_that_comes_with_the_data_is_told_to_the_receiver_that_resu
 
 
 @on_every_loop
-async def test_a_reset_that_comes_with_the_data_stays_a_reset_for_who_resumes() -> None:
-    near, far = await stream_and_socket()
-    first, second = Ear(near), Ear(near)
-    first.on_data = near.pause
-    far.send(b"x" * 20_000)
-    await asyncio.sleep(0)
-    reset(far)
-
-    near.attach(first)
-    await first.until(lambda: bool(first.heard or first.events))
-    near.attach(second)
-    near.resume()
-    if not first.events:
-        await second.until(lambda: bool(second.events))
-
-    assert first.events + second.events == ["broken"]
-
-
-@on_every_loop
-async def test_an_abort_looks_like_an_abort() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    near.attach(ear)
-    near.send_now(b"half of it")
-
-    near.abort()
-
-    with pytest.raises(ConnectionResetError):
-        await read_to_end(far)
-    assert not near.is_open
-    assert ear.events == []
-    far.close()
-
-
-@on_every_loop
-async def test_a_reset_is_a_broken_connection_and_all_before_it_is_delivered() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    near.attach(ear)
-    far.send(b"so far")
-    await ear.until(lambda: bool(ear.heard))
-
-    reset(far)
-    await ear.until(lambda: bool(ear.events))
-
-    assert (bytes(ear.heard), ear.events) == (b"so far", ["broken"])
-    assert not near.is_open
-
-
-@on_every_loop
-async def test_a_reset_that_comes_right_behind_the_bytes_is_not_missed() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    far.send(b"the last words")
-    reset(far)
-
-    near.attach(ear)
-    await ear.until(lambda: bool(ear.events))
-
-    assert (bytes(ear.heard), ear.events) == (b"the last words", ["broken"])
-
-
-@on_every_loop
-async def test_a_reset_behind_exactly_one_read_is_not_missed() -> None:
-    sock, far = sockets_pair()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * READ_BYTES)
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_BYTES)
-    sent = 0
-    while sent < READ_BYTES:
-        sent += far.send(bytes(READ_BYTES - sent))
-    await until(lambda: len(sock.recv(2 * READ_BYTES, socket.MSG_PEEK)) == READ_BYTES)
-    reset(far)
-    near = await open_tcp(sock)
-    ear = Ear(near)
-
-    near.attach(ear)
-    await ear.until(lambda: bool(ear.events))
-
-    assert len(ear.heard) == READ_BYTES
-    assert ear.events == ["broken"]
-
-
-@on_every_loop
-async def test_an_orderly_end_that_a_reset_follows_stays_an_end() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    far.send(b"the whole answer")
-    far.shutdown(socket.SHUT_WR)
-    reset(far)
-
-    near.attach(ear)
-    await ear.until(lambda: bool(ear.events))
-
-    assert (bytes(ear.heard), ear.events) == (b"the whole answer", ["ended"])
-    near.abort()
-
-
-@on_every_loop
 async def test_close_writes_what_is_held_and_ends_in_order() -> None:
     near, far = await stream_and_socket()
     near.send_now(BULK * 4)
@@ -375,25 +208,6 @@ async def test_two_who_close_the_same_stream_both_return() -> None:
 
 
 @on_every_loop
-async def test_an_abort_ends_a_close_that_waits_for_the_peer_and_frees_its_descriptor() -> None:
-    near, far = await stream_and_socket()
-    async with asyncio.TaskGroup() as tasks:
-        closing = tasks.create_task(near.close())
-        assert await read_to_end(far) == b""
-        near.abort()
-        async with asyncio.timeout(20):
-            await closing
-    far.close()
-
-    # The descriptors are used again: nothing may still be registered for them.
-    again, peer = await streams()
-    await again.send(b"hello")
-    assert await peer.receive() == b"hello"
-    again.abort()
-    peer.abort()
-
-
-@on_every_loop
 async def test_a_stream_that_closes_is_not_made_to_read_again() -> None:
     near, far = await stream_and_socket()
     ear = Ear(near)
@@ -407,140 +221,6 @@ async def test_a_stream_that_closes_is_not_made_to_read_again() -> None:
         await closing
 
     assert (bytes(ear.heard), ear.events) == (b"", [])
-
-
-@on_every_loop
-async def test_a_failed_write_does_not_cost_what_the_peer_had_sent() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    near.attach(ear)
-    near.pause()
-    far.send(b"the answer")
-    # Closed with unread bytes: that is a reset, which our next write meets.
-    near.send_now(b"unread")
-    await asyncio.sleep(0)
-    far.close()
-    for _ in range(3):
-        near.send_now(b"more")
-        await asyncio.sleep(0.01)
-
-    near.resume()
-    await ear.until(lambda: "broken" in ear.events)
-
-    assert ear.heard == b"the answer"
-    assert not near.is_open
-
-
-async def write_meets_reset(stream: Wire, leave: Callable[[], None]) -> None:
-    """Let the peer leave with a reset, and the stream write before it hears of that.
-
-    Both sockets become ready for the same look of the loop, and the one whose receiver writes comes
-    first: the loop has seen the reset then, but the write takes the error, not the read to come.
-    """
-    other, other_far = await stream_and_socket()
-    writer = Ear(other)
-    writer.on_data = lambda: stream.send_now(b"more")
-    other.attach(writer)
-    # Loops begin to watch a socket when they look next.
-    await asyncio.sleep(0.01)
-    other_far.send(b"x")
-    leave()
-    await writer.until(lambda: bool(writer.heard))
-    other.abort()
-    other_far.close()
-
-
-@on_every_loop
-async def test_a_reset_that_a_write_meets_first_is_not_missed() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    near.attach(ear)
-
-    def leave() -> None:
-        far.send(b"the last words")
-        reset(far)
-
-    await write_meets_reset(near, leave)
-    await ear.until(lambda: "broken" in ear.events)
-
-    assert ear.heard == b"the last words"
-    assert not near.is_open
-
-
-@on_every_loop
-async def test_a_reset_that_a_write_met_while_paused_is_told_with_all_before_it_on_resuming() -> (
-    None
-):
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    near.attach(ear)
-    near.pause()
-
-    def leave() -> None:
-        far.send(b"the last words")
-        reset(far)
-
-    await write_meets_reset(near, leave)
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert (bytes(ear.heard), near.is_open) == (b"", True)
-
-    near.resume()
-    await ear.until(lambda: "broken" in ear.events)
-
-    assert ear.heard == b"the last words"
-
-
-@on_every_loop
-async def test_who_pauses_in_the_read_after_a_failed_write_hears_of_the_reset_on_resuming() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    ear.on_data = near.pause
-    near.attach(ear)
-
-    def leave() -> None:
-        far.send(b"the last words")
-        reset(far)
-
-    await write_meets_reset(near, leave)
-    await ear.until(lambda: bool(ear.heard or ear.events))
-    near.resume()
-    await ear.until(lambda: "broken" in ear.events)
-
-    assert ear.heard == b"the last words"
-
-
-@on_every_loop
-async def test_a_write_error_after_the_peers_end_is_told() -> None:
-    near, far = await stream_and_socket()
-    ear = Ear(near)
-    near.attach(ear)
-    far.shutdown(socket.SHUT_WR)
-    await ear.until(lambda: ear.events == ["ended"])
-    reset(far)
-
-    while "broken" not in ear.events:
-        near.send_now(b"more")
-        await asyncio.sleep(0)
-
-    assert ear.events[-1] == "broken"
-    near.send_now(b"into the void")
-    near.write_eof()
-    assert not near.is_blocked
-
-
-@on_every_loop
-async def test_after_the_end_receive_gives_the_end_also_where_writing_has_failed() -> None:
-    near, far = await stream_and_socket()
-    far.shutdown(socket.SHUT_WR)
-    assert await near.receive() == b""
-    reset(far)
-
-    with pytest.raises(ConnectionLost):  # noqa: PT012 - the first writes may still be taken
-        while True:
-            await near.send(b"more")
-            await asyncio.sleep(0)
-    assert await near.receive() == b""
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "unwatching"])
@@ -600,26 +280,6 @@ async def test_the_pump_slows_a_fast_side_down_and_loses_nothing() -> None:
         for stream in (near, far, app, target):
             tasks.create_task(stream.close())
     assert (traffic.forward, traffic.backward) == (4 * len(BULK), 11)
-
-
-@on_every_loop
-async def test_the_pump_passes_a_reset_on() -> None:
-    app, near = await stream_and_socket()
-    far, target = await streams()
-    async with asyncio.TaskGroup() as tasks:
-        receiving = tasks.create_task(broken(target))
-        reset(near)
-        with pytest.raises(ConnectionLost):
-            await pump(app, far)
-        assert await receiving
-
-
-async def broken(stream: Wire) -> bool:
-    try:
-        await stream.receive()
-    except ConnectionLost:
-        return True
-    return False
 
 
 async def test_a_socket_that_refuses_its_options_is_a_stream_all_the_same() -> None:

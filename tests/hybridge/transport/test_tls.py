@@ -17,7 +17,9 @@ from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Wire
 from hybridge.transport.tcp import dial_socket, dial_tcp
 from hybridge.transport.tls import ClientTls, Connect, open_tls, server_context
-from tests.hybridge.transport.test_tcp import (
+from tests.support.loops import on_every_loop
+from tests.support.relay import certificate
+from tests.support.tcp_ends import (
     BULK,
     Ear,
     read_to_end,
@@ -25,8 +27,6 @@ from tests.hybridge.transport.test_tcp import (
     reset,
     write_meets_reset,
 )
-from tests.support.loops import on_every_loop
-from tests.support.relay import certificate
 from tests.support.until import until
 
 NAME = "ns1.servicebus.windows.net"
