@@ -6,6 +6,7 @@ event loop share it. Two loops in two threads must not: a read lets the other th
 
 from __future__ import annotations
 
+import ssl
 import threading
 
 from hybridge.transport.stream import HEADROOM_BYTES
@@ -13,17 +14,24 @@ from hybridge.transport.stream import HEADROOM_BYTES
 MAX_READ_BYTES = 262_144
 """Most bytes that are read before they are handed on."""
 
+RECORD_BYTES = 16_384
+"""Most bytes in one TLS record."""
+
 
 class ReadRoom:
     """Room for one read. Never kept across an await."""
 
-    __slots__ = ("buffer", "target")
+    __slots__ = ("buffer", "incoming", "outgoing", "target")
 
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(HEADROOM_BYTES + MAX_READ_BYTES))
+        self.buffer = memoryview(bytearray(HEADROOM_BYTES + MAX_READ_BYTES + RECORD_BYTES))
         """All of it; before what was read, `HEADROOM_BYTES` are free for headers."""
         self.target = self.buffer[HEADROOM_BYTES:]
         """Where a read goes."""
+        self.incoming = ssl.MemoryBIO()
+        """TLS records on their way in."""
+        self.outgoing = ssl.MemoryBIO()
+        """TLS records on their way out."""
 
 
 class _Rooms(threading.local):

@@ -307,7 +307,7 @@ class SocketStream(Wire):
     async def close(self, *, stall_seconds: float = 600.0) -> None:
         """Write what is held, end in order; see `Wire.close`."""
         try:
-            await self._flush(stall_seconds)
+            await self.flush(stall_seconds)
             if not self._is_open:
                 return
             self.pause()
@@ -320,7 +320,8 @@ class SocketStream(Wire):
                 self.abort()
             self._release()
 
-    async def _flush(self, stall_seconds: float) -> None:
+    async def flush(self, stall_seconds: float) -> None:
+        """Wait until all is written; break the connection where it stalls for this long."""
         while self._held and self._is_open:
             before = self.held_bytes
             if not await self._emptied(stall_seconds) and self.held_bytes >= before:

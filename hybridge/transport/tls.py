@@ -1,4 +1,4 @@
-"""TLS on our own sockets: contexts, handshakes, resumed sessions, and a TLS byte stream."""
+"""TLS on our own sockets: contexts, handshakes, resumed sessions."""
 
 from __future__ import annotations
 
@@ -9,24 +9,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from hybridge.protocol.errors import InvalidSetting, Unreachable
-from hybridge.transport.loop_stream import open_loop_stream
-from hybridge.transport.loop_tls import LoopTlsStream
-from hybridge.transport.read_room import MAX_READ_BYTES
-from hybridge.transport.readiness import has_readiness, wait_readable, wait_writable
+from hybridge.transport.loop_stream import LoopStream, open_loop_stream
+from hybridge.transport.readiness import has_readiness
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import show_address
 from hybridge.transport.tcp import dial_socket
+from hybridge.transport.tls_stream import TlsStream
 from hybridge.transport.trust import CIPHERS, client_context
 from hybridge.transport.untrusted import untrusted
 
 Connect = Callable[[], Awaitable[socket.socket]]
 """Opens a connected, non-blocking socket."""
-
-SLICE_BYTES = 16_384
-"""Most bytes of one TLS write: one record, so that little is copied when the peer is slow."""
-
-NEARLY_FULL_BYTES = SLICE_BYTES - 16
-"""A record of this size is not the end of a burst: a relayed frame lacks the mask key's bytes."""
 
 MAX_HANDSHAKES = 32
 """Most connections that one end opens at a time; more wait. A burst of them all at once would leave
@@ -78,7 +71,7 @@ class ClientTls:
 
     async def dial(
         self, host: str, port: int, *, connect: Connect | None = None
-    ) -> TlsStream | LoopTlsStream:
+    ) -> TlsStream:
         """Open TLS to ``host:port``.
 
         Args:
@@ -94,7 +87,7 @@ class ClientTls:
         async with self._room:
             return await self._dial(host, port, connect or (lambda: dial_socket(host, port)))
 
-    async def _dial(self, host: str, port: int, connect: Connect) -> TlsStream | LoopTlsStream:
+    async def _dial(self, host: str, port: int, connect: Connect) -> TlsStream:
         sock = await connect()
         offered = self._sessions.get((host, port))
         try:
@@ -134,7 +127,7 @@ async def open_tls(
     server_hostname: str | None = None,
     is_server: bool = False,
     session: ssl.SSLSession | None = None,
-) -> TlsStream | LoopTlsStream:
+) -> TlsStream:
     """Do the TLS handshake on a connected socket. A deadline is the caller's.
 
     Args:
@@ -147,139 +140,13 @@ async def open_tls(
     Raises:
         OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone.
     """
-    if not has_readiness(asyncio.get_running_loop()):
-        stream = LoopTlsStream(
-            await open_loop_stream(sock),
-            context,
-            server_hostname=server_hostname,
-            is_server=is_server,
-            session=session,
-        )
-        await stream.shake_hands()
-        return stream
-    try:
-        tls = context.wrap_socket(
-            sock,
-            server_side=is_server,
-            server_hostname=server_hostname,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-            session=session,
-        )
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        await shake_hands(tls)
-        return TlsStream(tls)
-    except BaseException:
-        tls.close()
-        raise
-
-
-async def shake_hands(tls: ssl.SSLSocket) -> None:
-    """Do the TLS handshake on a non-blocking socket. A deadline is the caller's.
-
-    Raises:
-        OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone.
-    """
-    fd = tls.fileno()
-    while True:
-        try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            await wait_readable(fd)
-        except ssl.SSLWantWriteError:
-            await wait_writable(fd)
-        else:
-            return
-
-
-class TlsStream(SocketStream):
-    """A TLS connection whose handshake is done. Half-close is the business of what runs inside."""
-
-    _sock: ssl.SSLSocket
-
-    # A record that is not full was the last of a burst, mostly: asking again would fail, and that
-    # costs an exception. Never with room for less than a record: what does not fit is decrypted,
-    # and waits where no selector can see it.
-    _full_read = NEARLY_FULL_BYTES
-    _last_start = MAX_READ_BYTES - SLICE_BYTES
-
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        super().__init__(sock)
-        self._tls_failed = False
-
-    @property
-    def tls(self) -> ssl.SSLSocket:
-        """What knows session and certificate."""
-        return self._sock
-
-    @property
-    def tls_version(self) -> str | None:
-        """``TLSv1.2`` or ``TLSv1.3``; None once it is closed."""
-        return self._sock.version()
-
-    def _read(self, target: memoryview) -> int:
-        try:
-            # One call gives one record at most.
-            return self._sock.read(SLICE_BYTES, target)  # type: ignore[return-value] # an int
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
-            raise BlockingIOError from error
-        except ssl.SSLError:
-            self._tls_failed = True
-            raise
-        except ValueError as error:  # the SSL object is gone
-            raise ConnectionAbortedError("the connection is closed") from error
-
-    def _pending(self) -> int:
-        return self._sock.pending()
-
-    def _push(self, view: memoryview | bytes) -> int:
-        # One record a call. A record that did not fit is offered again exactly as it was: whoever
-        # holds the rest keeps its beginning and its end, so the same slice comes out of it.
-        sock = self._sock
-        size = len(view)
-        sent = 0
-        try:
-            if size > SLICE_BYTES:
-                view = memoryview(view)
-                while size - sent > SLICE_BYTES:
-                    sock.send(view[sent : sent + SLICE_BYTES])
-                    sent += SLICE_BYTES
-                view = view[sent:]
-            sock.send(view)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return sent
-        except OSError as error:
-            self._tls_failed = True
-            self._write_failed(error)
-        return size
-
-    async def _say_goodbye(self, stall_seconds: float) -> None:
-        # Without its close_notify the end would look broken to a peer that has all that was sent.
-        while self._is_open and not self._close_notify_sent():
-            self._await_room()
-            if not await self._emptied(stall_seconds):
-                self.abort()
-        self._eof_wanted = True
-        if not self._is_open:
-            return
-        try:
-            socket.socket.shutdown(self._sock, socket.SHUT_WR)
-        except OSError:
-            self._tls_failed = True
-
-    def _close_notify_sent(self) -> bool:
-        """Offer the peer our close_notify; False where the socket has no room for it yet."""
-        if self._tls_failed or self._write_error is not None:
-            return True
-        try:
-            self._sock.unwrap()
-        except ssl.SSLWantWriteError:
-            return False
-        except ssl.SSLWantReadError:
-            pass  # It is sent; the peer's own is not waited for.
-        except (OSError, ValueError):
-            self._tls_failed = True
-        return True
+    wire: SocketStream | LoopStream
+    if has_readiness(asyncio.get_running_loop()):
+        wire = SocketStream(sock)
+    else:
+        wire = await open_loop_stream(sock)
+    stream = TlsStream(
+        wire, context, server_hostname=server_hostname, is_server=is_server, session=session
+    )
+    await stream.shake_hands()
+    return stream

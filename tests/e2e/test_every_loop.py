@@ -9,7 +9,7 @@ import pytest
 from hybridge import Listener, connect
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
 from hybridge.transport.listening import open_sockets
-from hybridge.transport.loop_tls import LoopTlsStream
+from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.pump import pump
 from hybridge.transport.stream import RelayedStream
 from hybridge.transport.tcp import dial_tcp, open_tcp
@@ -57,7 +57,7 @@ async def test_a_late_answer_arrives_whole_after_a_half_close() -> None:
         await listener.wait_online()
         far, near = await joined(relay, listener)
         if isinstance(asyncio.get_running_loop(), UnwatchingLoop):
-            assert isinstance(near._wire, LoopTlsStream)
+            assert isinstance(near._wire._wire, LoopStream)
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(near.send(b"the question"))

@@ -12,8 +12,10 @@ import ssl
 import pytest
 
 from hybridge.protocol.errors import UntrustedCertificate
+from hybridge.transport.read_room import RECORD_BYTES
 from hybridge.transport.sockets import bytes_in_flight
-from hybridge.transport.tls import SLICE_BYTES, ClientTls, TlsStream, open_tls, server_context
+from hybridge.transport.tls import ClientTls, open_tls, server_context
+from hybridge.transport.tls_stream import TlsStream
 from tests.hybridge.transport.test_tls import at, listening
 from tests.support.relay import certificate
 from tests.support.until import until
@@ -51,7 +53,7 @@ class _Writer:
 
     def write(self) -> None:
         size = self._random.choice(
-            [1, 7, 100, SLICE_BYTES - 1, SLICE_BYTES, SLICE_BYTES + 1, 50_000, 262_112]
+            [1, 7, 100, RECORD_BYTES - 1, RECORD_BYTES, RECORD_BYTES + 1, 50_000, 262_112]
         )
         data = self._random.randbytes(size)
         self.digest.update(data)
@@ -100,7 +102,8 @@ async def test_writes_that_did_not_fit_are_offered_again_as_they_were(seed: int)
 def _fill(stream: TlsStream) -> int:
     """Write until the kernel takes nothing more, not even a close_notify, and nothing is held."""
     count = 0
-    while bytes_in_flight(stream.tls) < stream.tls.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF):
+    sock = stream._wire._sock
+    while bytes_in_flight(sock) < sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF):
         stream.send_now(b"x")
         count += 1
     assert not stream.is_blocked
