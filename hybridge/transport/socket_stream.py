@@ -38,12 +38,6 @@ class SocketStream(Wire):
     of `write` or `send_now` was given, as long as the caller looks at `is_blocked`.
     """
 
-    _full_read = READ_BYTES
-    """A read that gives less has emptied the socket."""
-
-    _last_start = 0
-    """With more than this in the buffer, what there is is handed on."""
-
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self._sock = sock
@@ -60,6 +54,7 @@ class SocketStream(Wire):
         # libuv stops watching a socket at its error, after one call, in which bytes may come first.
         self._is_told_once = not isinstance(self.loop, asyncio.SelectorEventLoop)
         self._write_error: OSError | None = None
+        self._is_suspect = False
         self._is_open = True
         self._flushed: asyncio.Future[None] | None = None
         self._lingering: asyncio.Future[None] | None = None
@@ -81,50 +76,50 @@ class SocketStream(Wire):
                 self.loop.remove_reader(self._fd)
 
     def resume(self) -> None:
-        """Read again, beginning with what no selector may tell of: decrypted bytes, an error."""
+        """Read again, beginning with an error that no selector may tell of."""
         if self._reads or self._read_over or not self._is_open or self._lingering is not None:
             return
         self._reads = True
         self.loop.add_reader(self._fd, self._on_readable)
-        if self._pending() or self._write_error is not None:
+        if self._reset is not None or self._write_error is not None:
             self.loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
         if not self._reads:
             return
-        filled = 0
         room = self._room
-        error = self._read_error
+        count = 0
         is_end = False
-        while error is None and filled <= self._last_start:
+        error = self._read_error
+        if error is None:
             try:
-                count = self._read(room.target[filled:] if filled else room.target)
+                count = self._sock.recv_into(room.target, READ_BYTES)
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except OSError as problem:
                 error = problem
-                break
-            if not count:
-                # Some versions of Python tell a reset that we asked for as the end of TLS. With
-                # EPIPE the peer's orderly end had come before the reset, and all it sent is here.
-                if self._reset is not None and self._reset.errno != errno.EPIPE:
-                    error = self._reset
-                is_end = True
-                break
-            filled += count
-            if count < self._full_read and not self._was_reset():
-                break
-        receiver = self._receiver
+            else:
+                if not count:
+                    # With EPIPE the peer's orderly end had come before the reset, and all it sent.
+                    if self._reset is not None and self._reset.errno != errno.EPIPE:
+                        error = self._reset
+                    is_end = True
         try:
-            if filled and receiver is not None:
-                receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+            if count and self._receiver is not None:
+                self._receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + count)
             # The socket tells an error once, an end again and again. Where the receiver has paused
             # us just now, the news is for whoever resumes: the receiver may be another then.
-            self._read_error = error
-            if self._reads and (error is not None or is_end):
-                self._end_reading(error)
-            elif self._reads and filled > self._last_start and self._has_more():
-                self.loop.call_soon(self._on_readable)
+            if error is not None or is_end:
+                self._read_error = error
+                if self._reads:
+                    self._end_reading(error)
+            elif self._is_told_once and self._reads:
+                if count == READ_BYTES or self._reset is not None:
+                    if self._was_reset():
+                        self.loop.call_soon(self._on_readable)
+                elif not self._is_suspect:
+                    self._is_suspect = True
+                    room.suspects.add(self)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
             _logger.exception("error while handling a connection")
@@ -144,9 +139,6 @@ class SocketStream(Wire):
         else:
             self._lost(describe(error))
 
-    def _read(self, target: memoryview) -> int:
-        return self._sock.recv_into(target, min(len(target), READ_BYTES))
-
     def _was_reset(self) -> bool:
         """Whether an error waits behind the bytes, of which the loop will not tell again."""
         if self._is_told_once and self._reset is None:
@@ -155,12 +147,11 @@ class SocketStream(Wire):
             self._reset = OSError(number, os.strerror(number)) if number else self._write_error
         return self._reset is not None
 
-    def _pending(self) -> int:
-        return 0
-
-    def _has_more(self) -> bool:
-        """Whether something waits that the selector will not tell of."""
-        return bool(self._pending()) or self._was_reset()
+    def look_for_reset(self) -> None:
+        """Find an error that the loop told of together with bytes, and will not tell of again."""
+        self._is_suspect = False
+        if self._is_open and self._reads and self._was_reset():
+            self._on_readable()
 
     def has_input(self) -> bool:
         """Whether bytes, an end or an error wait on a socket that is not being read."""
@@ -182,7 +173,15 @@ class SocketStream(Wire):
         """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
         if not self._is_open or self._write_error is not None:
             return
-        sent = 0 if self._held else self._push(buffer[start:end])
+        sent = 0
+        if not self._held:
+            try:
+                sent = self._sock.send(buffer[start:end])
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._write_failed(error)
+                return
         if sent < end - start:
             self._hold(memoryview(bytes(buffer[start + sent : end])))
 
@@ -190,7 +189,15 @@ class SocketStream(Wire):
         """Send ``data`` now; hold what the socket does not take, without a copy."""
         if not self._is_open or self._write_error is not None:
             return
-        sent = 0 if self._held else self._push(data)
+        sent = 0
+        if not self._held:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._write_failed(error)
+                return
         if sent < len(data):
             self._hold(memoryview(data)[sent:])
 
@@ -393,6 +400,7 @@ class SocketStream(Wire):
         self._stop_writing()
         self._stop_lingering()
         self._is_open = False
+        self._room.suspects.discard(self)
         self._held.clear()
         self._sock.close()
         if self._flushed is not None and not self._flushed.done():

@@ -262,14 +262,11 @@ class TlsStream(Wire):
 
     def write(self, buffer: memoryview, start: int, end: int) -> None:
         """Encrypt and send ``buffer[start:end]``."""
-        self._encrypt(buffer[start:end])
+        self.send_now(buffer[start:end])
 
-    def send_now(self, data: bytes) -> None:
+    def send_now(self, data: bytes | memoryview) -> None:
         """Encrypt and send ``data``."""
-        self._encrypt(data)
-
-    def _encrypt(self, data: bytes | memoryview) -> None:
-        if self._has_failed or not self._wire.is_open:
+        if self._has_failed:
             return
         write = self.tls.write
         size = len(data)

@@ -8,7 +8,6 @@ a Close is a broken connection. Section 6 of the specification.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Iterable, Sequence
 
 from hybridge.protocol.close_codes import is_clean
@@ -18,6 +17,7 @@ from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.protocol.payload_reader import PayloadReader
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.handshake import shake_hands
+from hybridge.transport.read_room import read_room
 from hybridge.transport.stream import Receiver, RelayedStream, Wire, replay
 from hybridge.transport.timing import Timing
 
@@ -70,6 +70,7 @@ class WebSocketStream(RelayedStream):
         super().__init__()
         self.subprotocol = subprotocol
         self._wire = wire
+        self._keys = read_room().mask_keys
         self._rest = rest
         self._timing = timing
         self._frames = PayloadReader()
@@ -115,11 +116,11 @@ class WebSocketStream(RelayedStream):
             return
         wire = self._wire
         if 0 < end - start <= MAX_WHOLE_WRITE_BYTES:
-            wire.send_now(mask_frame(buffer, start, end, mask_key=secrets.token_bytes(4)))
+            wire.send_now(mask_frame(buffer, start, end, mask_key=next(self._keys)))
             return
         while start < end:
             stop = min(end, start + FRAME_PAYLOAD_BYTES)
-            wire.send_now(mask_frame(buffer, start, stop, mask_key=secrets.token_bytes(4)))
+            wire.send_now(mask_frame(buffer, start, stop, mask_key=next(self._keys)))
             start = stop
 
     def write_eof(self) -> None:
@@ -132,7 +133,7 @@ class WebSocketStream(RelayedStream):
             self._send_control(Opcode.CLOSE, close_payload(code, reason))
 
     def _send_control(self, opcode: Opcode, payload: bytes) -> None:
-        self._wire.send_now(control_frame(opcode, payload, mask_key=secrets.token_bytes(4)))
+        self._wire.send_now(control_frame(opcode, payload, mask_key=next(self._keys)))
 
     def pause(self) -> None:
         """Stop reading."""
