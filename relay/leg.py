@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hybridge.protocol.errors import ProtocolViolation, RelayError
 from hybridge.protocol.forwarder import Forwarder
@@ -302,14 +302,16 @@ class Leg:
             self._pair.undeliverable(self)
             return
         if len(pieces) == 1:
-            other.wire.send_now(pieces[0])
+            takes_more = other.wire.send_now(pieces[0])
+        elif pieces:
+            takes_more = other.wire.send_all(_joined(pieces))
         else:
-            _write(other.wire, pieces)
+            takes_more = not other.wire.is_blocked
         for payload in self.frames.pings:
             self._answer_ping(payload)
         if self.frames.close is not None:
             self._forward_close(self.frames.close)
-        elif other.wire.is_blocked:
+        elif not takes_more:
             self._pause()
         if other._wants_ping or other._late_pong is not None:
             other.send_late_frames()
@@ -427,15 +429,15 @@ class Leg:
         self._timer = self._pair.loop.call_at(self._liveness.next_check, self._check_liveness)
 
 
-def _write(wire: Wire, pieces: Sequence[bytes]) -> None:
-    """Write frames; many small ones leave together, large ones as they are."""
+def _joined(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Give frames as they are written: many small ones in one piece, large ones as they are."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
         if size + len(piece) > MAX_JOINED_BYTES and waiting:
-            wire.send_now(b"".join(waiting))
+            yield b"".join(waiting)
             waiting, size = [], 0
         waiting.append(piece)
         size += len(piece)
     if waiting:
-        wire.send_now(b"".join(waiting) if len(waiting) > 1 else waiting[0])
+        yield b"".join(waiting) if len(waiting) > 1 else waiting[0]

@@ -71,6 +71,11 @@ class LoopStream(Wire, asyncio.Protocol):
         """Stop reading. The loop reads once more, to see an end; then it stops too."""
         self._reads = False
 
+    def finish_reading(self) -> None:
+        """Read nothing more, for good: what runs inside has told that this was all."""
+        self.pause()
+        self._read_over = True
+
     def resume(self) -> None:
         """Read again, beginning with what came meanwhile."""
         if self._reads or self._read_over or not self._is_open or self._lingering is not None:
@@ -213,14 +218,15 @@ class LoopStream(Wire, asyncio.Protocol):
         """How many bytes are held."""
         return self._transport.get_write_buffer_size() if self._is_blocked else 0
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send a copy of ``buffer[start:end]``; the loop holds what the socket does not take."""
-        self.send_now(bytes(buffer[start:end]))
+        return self.send_now(bytes(buffer[start:end]))
 
-    def send_now(self, data: bytes) -> None:
+    def send_now(self, data: bytes) -> bool:
         """Send ``data``; the loop holds what the socket does not take."""
         if self._is_open and self._failure is None and not self._transport.is_closing():
             self._transport.write(data)
+        return not self._is_blocked
 
     def write_eof(self) -> None:
         """Send FIN, after what is held."""

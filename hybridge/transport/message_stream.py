@@ -8,7 +8,6 @@ writer.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -172,7 +171,7 @@ class _MessageSocket(WebSocketStream):
         if self._close_sent:
             return
         size = len(data)
-        key = secrets.token_bytes(4)
+        key = next(self._keys)
         if not size:
             self._wire.send_now(header(opcode, 0, fin=fin, mask_key=key))
             return

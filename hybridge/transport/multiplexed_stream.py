@@ -208,19 +208,19 @@ class MultiplexedStream(RelayedStream):
             return True
         return not self._eof_wanted and not self._machine.sendable(self._number)
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]``, or hold a copy of what may not be sent yet."""
         if self._sends_there and self._own is not None:
-            self._own.write(buffer, start, end)
-            return
+            return self._own.write(buffer, start, end)
         if self._is_over or self._eof_wanted:
-            return
+            return not self.is_blocked
         if not self._held:
             start = self._push(buffer, start, end)
         if start < end:
             self._held.append(memoryview(bytes(buffer[start:end])))
         if self._multiplex.is_blocked:
             self._multiplex.wait_for_room(self)
+        return not self.is_blocked
 
     def _push(self, buffer: memoryview, start: int, end: int) -> int:
         """Send what window and rendezvous take now; give where the rest begins."""

@@ -83,9 +83,9 @@ class PrefacedStream(Stream, Generic[Read]):
         """Whether bytes are held back because the peer does not take them."""
         return self._stream.is_blocked
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]``; see `Stream.write`."""
-        self._stream.write(buffer, start, end)
+        return self._stream.write(buffer, start, end)
 
     def write_eof(self) -> None:
         """Finish sending. The other direction goes on."""

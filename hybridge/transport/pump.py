@@ -87,10 +87,8 @@ class _Side:
         self.stream.attach(self)
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
-        other = self._other
         self.count += end - start
-        other.write(buffer, start, end)
-        if other.is_blocked:
+        if not self._other.write(buffer, start, end):
             # The backpressure: nothing more is read until this has been written.
             self.stream.pause()
 

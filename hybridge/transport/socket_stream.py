@@ -14,7 +14,7 @@ import os
 import socket
 
 from hybridge.protocol.errors import ConnectionLost
-from hybridge.transport.read_room import read_room
+from hybridge.transport.loop_room import loop_room
 from hybridge.transport.sockets import (
     LINGER_SECONDS,
     MAX_LINGER_BYTES,
@@ -42,7 +42,7 @@ class SocketStream(Wire):
         super().__init__()
         self._sock = sock
         self._fd = sock.fileno()
-        self._room = read_room()
+        self._room = loop_room()
         self._receiver: Receiver | None = None
         self._held: list[memoryview] = []
         self._reads = False
@@ -74,6 +74,11 @@ class SocketStream(Wire):
             self._reads = False
             if self._is_open:
                 self.loop.remove_reader(self._fd)
+
+    def finish_reading(self) -> None:
+        """Read nothing more, for good: what runs inside has told that this was all."""
+        self.pause()
+        self._read_over = True
 
     def resume(self) -> None:
         """Read again, beginning with an error that no selector may tell of."""
@@ -119,7 +124,7 @@ class SocketStream(Wire):
                         self.loop.call_soon(self._on_readable)
                 elif not self._is_suspect:
                     self._is_suspect = True
-                    room.suspects.add(self)
+                    room.late_resets.add(self)
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
             _logger.exception("error while handling a connection")
@@ -169,41 +174,29 @@ class SocketStream(Wire):
         """How many bytes are held."""
         return sum(map(len, self._held))
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
-        if not self._is_open or self._write_error is not None:
-            return
-        sent = 0
-        if not self._held:
-            try:
-                sent = self._sock.send(buffer[start:end])
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                self._write_failed(error)
-                return
+        if self._held:
+            self._hold(memoryview(bytes(buffer[start:end])))
+            return False
+        sent = self._push(buffer[start:end])
         if sent < end - start:
             self._hold(memoryview(bytes(buffer[start + sent : end])))
+            return False
+        return True
 
-    def send_now(self, data: bytes) -> None:
+    def send_now(self, data: bytes) -> bool:
         """Send ``data`` now; hold what the socket does not take, without a copy."""
-        if not self._is_open or self._write_error is not None:
-            return
-        sent = 0
-        if not self._held:
-            try:
-                sent = self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                self._write_failed(error)
-                return
+        if self._held:
+            self._hold(memoryview(data))
+            return False
+        sent = self._push(data)
         if sent < len(data):
             self._hold(memoryview(data)[sent:])
+            return False
+        return True
 
     def _hold(self, rest: memoryview) -> None:
-        if self._write_error is not None or not self._is_open:
-            return
         self._held.append(rest)
         self._await_room()
 
@@ -214,6 +207,8 @@ class SocketStream(Wire):
 
     def _push(self, view: memoryview | bytes) -> int:
         """Offer bytes to the socket; give how many it took. After an error, it takes all."""
+        if self._write_error is not None or not self._is_open:
+            return len(view)
         try:
             return self._sock.send(view)
         except (BlockingIOError, InterruptedError):
@@ -400,7 +395,7 @@ class SocketStream(Wire):
         self._stop_writing()
         self._stop_lingering()
         self._is_open = False
-        self._room.suspects.discard(self)
+        self._room.late_resets.discard(self)
         self._held.clear()
         self._sock.close()
         if self._flushed is not None and not self._flushed.done():

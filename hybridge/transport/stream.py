@@ -10,6 +10,7 @@ A stream is driven in one of two ways, and the first use decides:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
@@ -65,12 +66,15 @@ class Stream:
         """Start reading, and tell ``receiver`` what happens. Once only."""
         raise AssertionError("a subclass implements this")
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]``; what the socket does not take at once is copied and held.
 
-        The `HEADROOM_BYTES` before ``start`` may be overwritten. Look at `is_blocked` afterwards,
-        and stop feeding until `Receiver.drained`. After an error this does nothing, and
-        `Receiver.broken` tells.
+        The `HEADROOM_BYTES` before ``start`` may be overwritten. After an error this does nothing,
+        and `Receiver.broken` tells.
+
+        Returns:
+            Whether more may be sent now, which is ``not is_blocked``. Otherwise stop feeding until
+            `Receiver.drained`.
         """
         raise AssertionError("a subclass implements this")
 
@@ -178,9 +182,19 @@ class Wire(Stream):
         """What protects it, ``TLSv1.2`` or ``TLSv1.3``; None for plain TCP."""
         return None
 
-    def send_now(self, data: bytes) -> None:
-        """Send ``data``; what the socket does not take at once is held, without a copy."""
+    def send_now(self, data: bytes) -> bool:
+        """Send ``data``; what the socket does not take at once is held, without a copy.
+
+        Returns:
+            Whether more may be sent now, which is ``not is_blocked``.
+        """
         raise AssertionError("a subclass implements this")
+
+    def send_all(self, pieces: Iterable[bytes]) -> bool:
+        """Send what belongs together, in one write where that is cheaper; see `send_now`."""
+        for piece in pieces:
+            self.send_now(piece)
+        return not self.is_blocked
 
     @property
     def held_bytes(self) -> int:

@@ -69,9 +69,7 @@ class ClientTls:
         self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
         self._room = asyncio.Semaphore(MAX_HANDSHAKES)
 
-    async def dial(
-        self, host: str, port: int, *, connect: Connect | None = None
-    ) -> TlsStream:
+    async def dial(self, host: str, port: int, *, connect: Connect | None = None) -> TlsStream:
         """Open TLS to ``host:port``.
 
         Args:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from hybridge.protocol.errors import ConnectionLost, RelayError
+from hybridge.transport.loop_room import RECORD_BYTES, loop_room
 from hybridge.transport.loop_stream import LoopStream
-from hybridge.transport.read_room import RECORD_BYTES, read_room
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import describe
 from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
@@ -47,11 +49,9 @@ class TlsStream(Wire):
     ) -> None:
         super().__init__()
         self._wire = wire
-        self._room = room = read_room()
-        # All connections of a thread share them: each puts its records in and takes them out again
+        self._room = room = loop_room()
+        # All connections of a thread share these two: each puts its records in and takes them out
         # before anybody else has a turn. What is not a whole record yet, the TLS object keeps.
-        self._incoming = room.incoming
-        self._outgoing = room.outgoing
         self.tls = context.wrap_bio(
             room.incoming,
             room.outgoing,
@@ -60,6 +60,10 @@ class TlsStream(Wire):
             session=session,
         )
         """What knows session and certificate."""
+        # Its methods of the same names, written in Python, only pass on to these.
+        records: Any = getattr(self.tls, "_sslobj", self.tls)
+        self._read_record: Callable[[int, memoryview], int] = records.read
+        self._write_record: Callable[[bytes | memoryview], int] = records.write
         self._shaken: asyncio.Future[None] | None = self.loop.create_future()
         self._early = b""
         self._receiver: Receiver | None = None
@@ -96,21 +100,20 @@ class TlsStream(Wire):
         shaken = self._shaken
         if shaken is None or shaken.done():
             return
-        self._incoming.write(records)
+        self._room.incoming.write(records)
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._flush_records()
+            pass
         except OSError as error:
-            self._flush_records()
-            self._drop_records()
             self._has_failed = True
             shaken.set_exception(error)
         else:
-            self._flush_records()
-            self._early = self._incoming.read()
             self._wire.pause()
             shaken.set_result(None)
+        finally:
+            self._early = self._room.incoming.read()
+            self._flush_records()
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -158,8 +161,9 @@ class TlsStream(Wire):
         if self._read_error is not None:
             self._lost(describe(self._read_error))
         elif self._is_end:
-            self.pause()
+            self._reads = False
             self._read_over = True
+            self._wire.finish_reading()
             if self._receiver is not None:
                 self._receiver.ended()
 
@@ -178,19 +182,18 @@ class TlsStream(Wire):
             return
         if self._is_end or self._read_error is not None:
             return
-        incoming = self._incoming
-        incoming.write(buffer[start:end])
         room = self._room
-        target = room.target
-        read = self.tls.read
+        incoming = room.incoming
+        incoming.write(buffer[start:end])
         filled = 0
         try:
             # One call gives one record at most.
-            filled = count = int(read(RECORD_BYTES, target))
+            filled = count = self._read_record(RECORD_BYTES, room.target)
             while count and incoming.pending:
-                count = int(read(RECORD_BYTES, target[filled:]))
+                count = self._read_record(RECORD_BYTES, room.target[filled:])
                 filled += count
-            self._is_end = not count
+            if not count:
+                self._is_end = True
         except ssl.SSLWantReadError:
             pass  # The rest of a record is still to come.
         except ssl.SSLZeroReturnError:
@@ -198,16 +201,17 @@ class TlsStream(Wire):
         except OSError as error:
             self._read_error = error
             self._has_failed = True
-        if self._is_end or self._read_error is not None:
-            self._drop_records()
-        if self._outgoing.pending:
+        if room.outgoing.pending:
             self._flush_records()  # TLS has something to say of its own.
-        receiver = self._receiver
-        if filled and receiver is not None:
-            receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
-        # Where the receiver has paused us just now, the news is for whoever resumes.
-        if self._reads and (self._is_end or self._read_error is not None):
-            self._tell_end()
+        if self._is_end or self._read_error is not None:
+            incoming.read()  # What follows is of no use, and must not be taken for another's.
+            if filled and self._receiver is not None:
+                self._receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+            # Where the receiver has paused us just now, the news is for whoever resumes.
+            if self._reads:
+                self._tell_end()
+        elif filled and self._receiver is not None:
+            self._receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
 
     def _arrived_early(self, records: memoryview) -> None:
         if self._shaken is not None and self._shaken.done():
@@ -260,20 +264,30 @@ class TlsStream(Wire):
         """Whether a write has failed: what is sent now goes nowhere. It may still be read."""
         return self._has_failed or self._wire.takes_no_more
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Encrypt and send ``buffer[start:end]``."""
-        self.send_now(buffer[start:end])
+        return self.send_now(buffer[start:end])
 
-    def send_now(self, data: bytes | memoryview) -> None:
+    def send_now(self, data: bytes | memoryview) -> bool:
         """Encrypt and send ``data``."""
+        self._encrypt(data)
+        return self._wire.send_now(self._room.outgoing.read())
+
+    def send_all(self, pieces: Iterable[bytes]) -> bool:
+        """Encrypt ``pieces``, and send them in one write."""
+        for piece in pieces:
+            self._encrypt(piece)
+        return self._wire.send_now(self._room.outgoing.read())
+
+    def _encrypt(self, data: bytes | memoryview) -> None:
         if self._has_failed:
             return
-        write = self.tls.write
         size = len(data)
         try:
             # One call makes one record.
-            sent = write(data)
+            sent = self._write_record(data)
             if sent < size:
+                write = self._write_record
                 data = memoryview(data)
                 while sent < size:
                     sent += write(data[sent:])
@@ -281,7 +295,6 @@ class TlsStream(Wire):
             self._has_failed = True
             # Not at once: we may be deep inside the handling of the other stream's data.
             self.loop.call_soon(self._lost, describe(error))
-        self._wire.send_now(self._outgoing.read())
 
     @property
     def tls_version(self) -> str | None:
@@ -289,12 +302,8 @@ class TlsStream(Wire):
         return self.tls.version()
 
     def _flush_records(self) -> None:
-        if self._outgoing.pending:
-            self._wire.send_now(self._outgoing.read())
-
-    def _drop_records(self) -> None:
-        """Take out what is ours and has no use any more."""
-        self._incoming.read()
+        if self._room.outgoing.pending:
+            self._wire.send_now(self._room.outgoing.read())
 
     def write_eof(self) -> None:
         """Send FIN, after what is held, without a close_notify."""

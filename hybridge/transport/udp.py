@@ -10,8 +10,8 @@ from typing import Self
 
 from hybridge.protocol.azbridge import LENGTH_BYTES
 from hybridge.protocol.errors import Unreachable
+from hybridge.transport.loop_room import loop_room
 from hybridge.transport.names import Admit, resolve
-from hybridge.transport.read_room import read_room
 from hybridge.transport.readiness import wait_readable
 from hybridge.transport.sockets import describe, show_address
 from hybridge.transport.stream import HEADROOM_BYTES
@@ -38,7 +38,7 @@ class UdpSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._buffer = read_room().buffer
+        self._buffer = loop_room().buffer
         self.on_refusal: Callable[[], None] | None = None
 
     async def receive(self, take: Take) -> None:

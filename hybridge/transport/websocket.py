@@ -17,7 +17,7 @@ from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.protocol.payload_reader import PayloadReader
 from hybridge.protocol.redaction import one_line
 from hybridge.transport.handshake import shake_hands
-from hybridge.transport.read_room import read_room
+from hybridge.transport.loop_room import loop_room
 from hybridge.transport.stream import Receiver, RelayedStream, Wire, replay
 from hybridge.transport.timing import Timing
 
@@ -70,7 +70,7 @@ class WebSocketStream(RelayedStream):
         super().__init__()
         self.subprotocol = subprotocol
         self._wire = wire
-        self._keys = read_room().mask_keys
+        self._keys = loop_room().mask_keys
         self._rest = rest
         self._timing = timing
         self._frames = PayloadReader()
@@ -107,21 +107,22 @@ class WebSocketStream(RelayedStream):
         """Whether frames are held back because the relay does not take them."""
         return self._wire.is_blocked
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]`` as one binary message.
 
         More than `MAX_WHOLE_WRITE_BYTES` becomes messages of at most `FRAME_PAYLOAD_BYTES`.
         """
-        if self._close_sent:
-            return
-        wire = self._wire
-        if 0 < end - start <= MAX_WHOLE_WRITE_BYTES:
-            wire.send_now(mask_frame(buffer, start, end, mask_key=next(self._keys)))
-            return
-        while start < end:
-            stop = min(end, start + FRAME_PAYLOAD_BYTES)
-            wire.send_now(mask_frame(buffer, start, stop, mask_key=next(self._keys)))
-            start = stop
+        if self._close_sent or start >= end:
+            return not self._wire.is_blocked
+        if end - start <= MAX_WHOLE_WRITE_BYTES:
+            frame = mask_frame(buffer, start, end, mask_key=next(self._keys))
+            return self._wire.send_now(frame)
+        return self._wire.send_all(
+            mask_frame(
+                buffer, first, min(end, first + FRAME_PAYLOAD_BYTES), mask_key=next(self._keys)
+            )
+            for first in range(start, end, FRAME_PAYLOAD_BYTES)
+        )
 
     def write_eof(self) -> None:
         """Send Close 1000: this direction is complete. The other goes on."""

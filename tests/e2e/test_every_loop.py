@@ -13,6 +13,7 @@ from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.pump import pump
 from hybridge.transport.stream import RelayedStream
 from hybridge.transport.tcp import dial_tcp, open_tcp
+from hybridge.transport.tls_stream import TlsStream
 from hybridge.transport.websocket import WebSocketStream
 from tests.support.loops import UnwatchingLoop, on_every_loop
 from tests.support.relay import RunningRelay, running_relay
@@ -57,6 +58,7 @@ async def test_a_late_answer_arrives_whole_after_a_half_close() -> None:
         await listener.wait_online()
         far, near = await joined(relay, listener)
         if isinstance(asyncio.get_running_loop(), UnwatchingLoop):
+            assert isinstance(near._wire, TlsStream)
             assert isinstance(near._wire._wire, LoopStream)
 
         async with asyncio.TaskGroup() as tasks:

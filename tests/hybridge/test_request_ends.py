@@ -192,10 +192,12 @@ async def test_a_handler_that_throws_after_the_head_has_left_breaks_the_response
 
 async def test_a_sender_that_leaves_is_told_to_the_handler() -> None:
     gone: asyncio.Queue[RelayError] = asyncio.Queue()
+    has_begun = asyncio.Event()
 
     async def handler(request: IncomingRequest) -> None:
         response = await request.start(200)
         await response.send(b"x" * 100_000)
+        has_begun.set()
         await request.wait_over()
         with pytest.raises(ConnectionLost) as caught:
             await response.send(b"more")
@@ -205,6 +207,7 @@ async def test_a_sender_that_leaves_is_told_to_the_handler() -> None:
     async with listening(handler) as (relay, channel, _):
         await channel.say("request", **relay.request())
         visit = await relay.visit()
+        await has_begun.wait()
         await visit.say_close()
         assert "over" in str(await gone.get())
 

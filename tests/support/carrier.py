@@ -37,10 +37,11 @@ class Carrier(RelayedStream):
         self._is_paused = False
         self._loop.call_soon(self.peer._arrive)
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         assert start >= 14, "a WebSocket's header needs room"
         self.write_bytes(bytes(buffer[start:end]))
         buffer[start - 14 : end] = b"\xee" * (end - start + 14)
+        return not self.is_blocked
 
     def write_bytes(self, data: bytes) -> None:
         """Send what the test made up."""

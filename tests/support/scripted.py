@@ -55,12 +55,13 @@ class ScriptedStream(Stream):
         self._receiver = receiver
         self.is_reading = True
 
-    def write(self, buffer: memoryview, start: int, end: int) -> None:
+    def write(self, buffer: memoryview, start: int, end: int) -> bool:
         self.sent += buffer[start:end]
         buffer[start - HEADROOM_BYTES : end] = bytes(HEADROOM_BYTES + end - start)
         if self._takes is not None:
             self._takes -= end - start
             self._is_blocked = self._takes < 0
+        return not self._is_blocked
 
     @property
     def is_blocked(self) -> bool:

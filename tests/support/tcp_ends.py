@@ -25,7 +25,7 @@ class Ear:
     heard: bytearray = field(default_factory=bytearray)
     events: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    on_data: Callable[[], None] | None = None
+    on_data: Callable[[], object] | None = None
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         assert start >= HEADROOM_BYTES

@@ -12,7 +12,7 @@ import ssl
 import pytest
 
 from hybridge.protocol.errors import UntrustedCertificate
-from hybridge.transport.read_room import RECORD_BYTES
+from hybridge.transport.loop_room import RECORD_BYTES
 from hybridge.transport.sockets import bytes_in_flight
 from hybridge.transport.tls import ClientTls, open_tls, server_context
 from hybridge.transport.tls_stream import TlsStream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from hybridge.transport.read_room import ReadRoom, read_room
+from hybridge.transport.loop_room import LoopRoom, loop_room
 from hybridge.transport.tcp import TcpStream
 from tests.support.agent_ends import sockets_pair
 
@@ -14,13 +14,13 @@ PIECES = 400
 
 
 def test_a_thread_has_one_room_and_another_thread_another() -> None:
-    rooms: list[ReadRoom] = []
-    thread = threading.Thread(target=lambda: rooms.append(read_room()))
+    rooms: list[LoopRoom] = []
+    thread = threading.Thread(target=lambda: rooms.append(loop_room()))
     thread.start()
     thread.join()
 
-    assert read_room() is read_room()
-    assert rooms[0] is not read_room()
+    assert loop_room() is loop_room()
+    assert rooms[0] is not loop_room()
 
 
 def test_what_two_loops_read_at_once_is_what_was_sent_to_each() -> None:
