@@ -34,7 +34,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # Not frozen, for speed: there is one a message.
 class Arrived:
     """Data: ``buffer[start:end]`` of the buffer that was fed. Tell `Multiplexer.consumed`."""
 

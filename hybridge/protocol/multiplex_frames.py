@@ -91,7 +91,9 @@ class Control:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    slots=True
+)  # Not frozen: that would make it four times as dear, and there is one a message.
 class Span:
     """Data of a stream: ``buffer[start:end]`` of the buffer that was fed; never empty."""
 
@@ -130,6 +132,17 @@ class FrameReader:
                 self._data_left -= size
                 start += size
                 continue
+            if not self._held and end - start >= HEADER_BYTES:
+                # Nearly every frame: a whole header of DATA. Any other is read below.
+                kind, zero, size, stream = _HEADER.unpack_from(buffer, start)
+                if kind == Kind.DATA and size and stream and not zero:
+                    start += HEADER_BYTES
+                    if size <= end - start:
+                        found.append(Span(stream, start, start + size))
+                        start += size
+                    else:
+                        self._data_left, self._data_stream = size, stream
+                    continue
             start = self._read_frame(buffer, start, end, found)
         return found
 

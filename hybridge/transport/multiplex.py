@@ -35,13 +35,17 @@ from hybridge.protocol.multiplex_events import (
 )
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
 from hybridge.transport.multiplexed_stream import MultiplexedStream
-from hybridge.transport.stream import HEADROOM_BYTES, RelayedStream, with_headroom
+from hybridge.transport.stream import HEADROOM_BYTES, RelayedStream
 from hybridge.transport.timing import Timing
 
 _logger = logging.getLogger(__name__)
 
 MAX_HELD_CONTROL_BYTES = 1_048_576
 """Most bytes of frames other than data that are held for an other side that takes nothing."""
+
+MAX_GATHERED_BYTES = 16_384
+"""Most bytes of short frames that wait for the end of a turn of the event loop, to leave in one
+message. A piece of data that is not shorter does not wait."""
 
 MAX_TOKEN_LENGTH = 64
 """Longer than any `MultiplexedStream.token`."""
@@ -75,14 +79,21 @@ class Multiplex:
         self.machine = Multiplexer(is_opener=is_opener)
         self.is_gone = False
         """Whether the rendezvous has ended or broken."""
+        self.is_blocked = False
+        """Whether the rendezvous holds bytes back."""
+        self.pieces = 0
+        """Pieces of data that its connections have sent and received."""
         self._carrier = carrier
         self._on_asked = on_asked
         self.on_heavy = on_heavy
         self._labels = dict(labels or {})
         self._streams: dict[int, MultiplexedStream] = {}
-        self._blocked: dict[MultiplexedStream, None] = {}
+        self.waiting: dict[MultiplexedStream, None] = {}
+        """Streams that will be told when the rendezvous takes more; the first comes first."""
         self._loop = asyncio.get_running_loop()
         self._held_control = 0
+        self._gathered = bytearray(HEADROOM_BYTES)
+        self._is_flush_due = False
         self._is_orderly = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
@@ -97,6 +108,7 @@ class Multiplex:
             self._carrier.attach(self)
             await self._gone
             if self._is_orderly:
+                self._flush()
                 await self._carrier.close()
         finally:
             self._end(ConnectionLost("this side dropped the rendezvous"))
@@ -195,11 +207,6 @@ class Multiplex:
 
     # --- what its streams ask for -------------------------------------------------------------
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the rendezvous holds bytes back."""
-        return self._carrier.is_blocked
-
     def send(self, data: bytes) -> None:
         """Send a frame that is not data; b"" is nothing.
 
@@ -207,27 +214,51 @@ class Multiplex:
         side hold `MAX_HELD_CONTROL_BYTES`, and no more.
         """
         if data and not self.is_gone:
-            if self._carrier.is_blocked:
+            if self.is_blocked:
                 self._held_control += len(data)
                 if self._held_control > MAX_HELD_CONTROL_BYTES:
                     self._violated(ProtocolViolation("hybridge.mux: its answers are not read"))
                     return
-            room = with_headroom(data)
-            self._carrier.write(room, HEADROOM_BYTES, len(room))
+            self._gathered += data
+            self._flush_soon()
 
-    def send_data(self, number: int, buffer: memoryview, start: int, end: int) -> None:
-        """Send ``buffer[start:end]``, at most `MAX_PAYLOAD_BYTES`, with its header before it."""
+    def send_data(self, number: int, buffer: memoryview, start: int, end: int) -> bool:
+        """Send ``buffer[start:end]``, at most `MAX_PAYLOAD_BYTES`, with its header before it.
+
+        Returns:
+            Whether more may be sent now, which is ``not is_blocked``.
+        """
+        header = self.machine.data(number, end - start)
+        if end - start < MAX_GATHERED_BYTES and len(self._streams) > 1:
+            self._gathered += header
+            self._gathered += buffer[start:end]
+            self._flush_soon()
+            return not self.is_blocked
+        self._flush()
         first = start - HEADER_BYTES
-        buffer[first:start] = self.machine.data(number, end - start)
-        self._carrier.write(buffer, first, end)
+        buffer[first:start] = header
+        if not self._carrier.write(buffer, first, end):
+            self.is_blocked = True
+        return not self.is_blocked
+
+    def _flush_soon(self) -> None:
+        """Let what other streams send in this turn of the event loop leave in the same message."""
+        if len(self._gathered) >= MAX_GATHERED_BYTES or len(self._streams) < 2:
+            self._flush()
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if len(self._gathered) > HEADROOM_BYTES:
+            room, self._gathered = self._gathered, bytearray(HEADROOM_BYTES)
+            if not self._carrier.write(memoryview(room), HEADROOM_BYTES, len(room)):
+                self.is_blocked = True
 
     def wait_for_room(self, stream: MultiplexedStream) -> None:
         """Note who goes on when the rendezvous takes more; first come, first served."""
-        self._blocked.setdefault(stream)
-
-    def waits_for_room(self, stream: MultiplexedStream) -> bool:
-        """Whether a stream will be told when the rendezvous takes more."""
-        return stream in self._blocked
+        self.waiting.setdefault(stream)
 
     def _add(self, number: int, stream: MultiplexedStream) -> None:
         self._streams[number] = stream
@@ -255,6 +286,10 @@ class Multiplex:
         for event in events:
             if self.is_gone:
                 return
+            if isinstance(event, Arrived):
+                if stream := self._streams.get(event.stream):
+                    stream.arrived(buffer, event.start, event.end)
+                continue
             match event:
                 case Asked(number, name):
                     self._ask(number, name)
@@ -265,7 +300,7 @@ class Multiplex:
                 case _:
                     # One that went while an earlier event of these was handled hears no more.
                     if stream := self._streams.get(event.stream):
-                        self._tell(stream, event, buffer)
+                        self._tell(stream, event)
 
     def _ask(self, number: int, name: str) -> None:
         stream = MultiplexedStream(self, number)
@@ -273,10 +308,8 @@ class Multiplex:
         if self._on_asked is not None:
             self._on_asked(stream, name)
 
-    def _tell(self, stream: MultiplexedStream, event: StreamEvent, buffer: memoryview) -> None:
+    def _tell(self, stream: MultiplexedStream, event: StreamEvent) -> None:
         match event:
-            case Arrived(_, start, end):
-                stream.arrived(buffer, start, end)
             case Granted():
                 stream.go_on()
             case Ended():
@@ -306,12 +339,13 @@ class Multiplex:
     def drained(self) -> None:
         """Hear that the rendezvous takes more: whoever waits goes on, in turn."""
         self._held_control = 0
-        waiting = deque(self._blocked)
-        self._blocked.clear()
+        self.is_blocked = False
+        waiting = deque(self.waiting)
+        self.waiting.clear()
         while waiting:
-            if self._carrier.is_blocked or self.is_gone:
+            if self.is_blocked or self.is_gone:
                 # Those that had no turn stand before those that had one.
-                self._blocked = dict.fromkeys([*waiting, *self._blocked])
+                self.waiting = dict.fromkeys([*waiting, *self.waiting])
                 return
             waiting.popleft().go_on()
 

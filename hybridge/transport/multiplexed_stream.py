@@ -8,7 +8,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hybridge.protocol.errors import ConnectionLost, RelayError
-from hybridge.protocol.multiplex import HEAVY_BYTES, HEAVY_SECONDS, PIECE_WEIGHT_BYTES
+from hybridge.protocol.multiplex import (
+    HEAVY_BYTES,
+    HEAVY_SECONDS,
+    MIN_LIVELY_SHARE,
+    PIECE_WEIGHT_BYTES,
+)
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
 from hybridge.transport.next_rendezvous import NextRendezvous
 from hybridge.transport.stream import HEADROOM_BYTES, Receiver, RelayedStream, with_headroom
@@ -64,7 +69,9 @@ class MultiplexedStream(RelayedStream):
         self._is_moving = False
         self._sends_there = False
         self._reads_there = False
-        self._count = 0
+        self._bytes = 0
+        self._pieces = 0
+        self._pieces_before = multiplex.pieces
         self._counts_since = self._loop.time()
         self._heavy_bytes = HEAVY_BYTES
 
@@ -140,7 +147,8 @@ class MultiplexedStream(RelayedStream):
             self._arrived += buffer[start:end]
         else:
             receiver.data(buffer, start, end)
-            self._consumed(end - start)
+            if grant := self._machine.consumed(self._number, end - start):
+                self._multiplex.send(grant)
         self._weigh(end - start)
 
     def _consumed(self, size: int) -> None:
@@ -204,7 +212,7 @@ class MultiplexedStream(RelayedStream):
         if self._is_over:
             return False
         # Not whether the rendezvous is: who was told to go on may, even if another was quicker.
-        if self._held or self._multiplex.waits_for_room(self):
+        if self._held or self in self._multiplex.waiting:
             return True
         return not self._eof_wanted and not self._machine.sendable(self._number)
 
@@ -214,12 +222,24 @@ class MultiplexedStream(RelayedStream):
             return self._own.write(buffer, start, end)
         if self._is_over or self._eof_wanted:
             return not self.is_blocked
+        multiplex = self._multiplex
+        size = end - start
+        credit = self._machine.sendable(self._number)
+        if 0 < size <= min(credit - 1, MAX_PAYLOAD_BYTES) and not (
+            self._held or multiplex.is_blocked or self in multiplex.waiting
+        ):
+            # Nearly every message of a conversation.
+            takes_more = multiplex.send_data(self._number, buffer, start, end)
+            self._weigh(size)
+            if takes_more:
+                return True
+            start = end
         if not self._held:
             start = self._push(buffer, start, end)
         if start < end:
             self._held.append(memoryview(bytes(buffer[start:end])))
-        if self._multiplex.is_blocked:
-            self._multiplex.wait_for_room(self)
+        if multiplex.is_blocked:
+            multiplex.wait_for_room(self)
         return not self.is_blocked
 
     def _push(self, buffer: memoryview, start: int, end: int) -> int:
@@ -320,15 +340,26 @@ class MultiplexedStream(RelayedStream):
 
     def _weigh(self, size: int) -> None:
         """Count what is carried, and tell when it is much for its time."""
+        self._multiplex.pieces += 1
+        self._pieces += 1
+        self._bytes += size
+        if self._bytes + self._pieces * PIECE_WEIGHT_BYTES >= self._heavy_bytes:
+            self._judge_weight()
+
+    def _judge_weight(self) -> None:
+        multiplex = self._multiplex
         now = self._loop.time()
-        if now - self._counts_since > HEAVY_SECONDS:
-            self._counts_since, self._count = now, 0
-        self._count += size + PIECE_WEIGHT_BYTES
-        if self._count >= self._heavy_bytes and self._multiplex.on_heavy is not None:
-            self._count = 0
+        is_heavy = now - self._counts_since <= HEAVY_SECONDS and (
+            # Where many converse, they are better off together: what they say leaves in one piece.
+            self._bytes >= self._heavy_bytes
+            or self._pieces * MIN_LIVELY_SHARE >= multiplex.pieces - self._pieces_before
+        )
+        self._counts_since, self._pieces_before = now, multiplex.pieces
+        self._bytes = self._pieces = 0
+        if is_heavy and multiplex.on_heavy is not None:
             self._heavy_bytes *= 2  # Where it cannot move, it does not try again and again.
             if self.can_move and not self._eof_wanted and not self._has_peer_ended:
-                self._multiplex.on_heavy(self)
+                multiplex.on_heavy(self)
 
     # --- ending -------------------------------------------------------------------------------
 

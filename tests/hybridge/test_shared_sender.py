@@ -12,7 +12,7 @@ from hybridge import IncomingConnection, Listener, multiplex_intake
 from hybridge import shared_sender as module
 from hybridge.protocol import multiplex_frames as frames
 from hybridge.protocol.errors import ConnectionLost, HandshakeRefused
-from hybridge.protocol.multiplex import MOVE_HEADER
+from hybridge.protocol.multiplex import HEAVY_BYTES, MOVE_HEADER, PIECE_WEIGHT_BYTES
 from hybridge.sender import Sender
 from hybridge.shared_sender import SharedSender
 from hybridge.transport.multiplexed_stream import MultiplexedStream
@@ -251,6 +251,22 @@ async def test_a_lively_conversation_of_small_messages_moves_too() -> None:
         await until(lambda: len(by.opened) == 2)
         assert await say(stream, b"the same connection") == b"the same connection"
         await stream.close()
+
+
+async def test_one_of_many_lively_conversations_stays_where_they_leave_together() -> None:
+    async with running_relay() as relay, echoing(listener(relay)), sharing(relay) as (sender, by):
+        streams = [await sender.connect() for _ in range(8)]
+
+        async def converse(stream: RelayedStream) -> None:
+            for number in range(HEAVY_BYTES // PIECE_WEIGHT_BYTES):
+                text = b"query %d" % number
+                assert await say(stream, text) == text
+
+        async with asyncio.TaskGroup() as tasks:
+            for stream in streams:
+                tasks.create_task(converse(stream))
+
+        assert len(by.opened) == 1
 
 
 class UnmovedSender(CountingSender):

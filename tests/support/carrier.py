@@ -30,6 +30,8 @@ class Carrier(RelayedStream):
         self._on_the_way = bytearray()
         self._eof = False
         self._was_blocked = False
+        self.messages = 0
+        """How many messages this end has sent."""
         self._loop = asyncio.get_running_loop()
 
     def attach(self, receiver: Receiver) -> None:
@@ -39,6 +41,7 @@ class Carrier(RelayedStream):
 
     def write(self, buffer: memoryview, start: int, end: int) -> bool:
         assert start >= 14, "a WebSocket's header needs room"
+        self.messages += 1
         self.write_bytes(bytes(buffer[start:end]))
         buffer[start - 14 : end] = b"\xee" * (end - start + 14)
         return not self.is_blocked

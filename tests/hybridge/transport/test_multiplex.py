@@ -15,6 +15,7 @@ from hybridge.protocol.multiplex import MAX_WINDOW_BYTES
 from hybridge.transport.multiplex import Multiplex
 from hybridge.transport.multiplexed_stream import MultiplexedStream
 from hybridge.transport.pump import pump
+from hybridge.transport.stream import HEADROOM_BYTES, with_headroom
 from hybridge.transport.timing import Timing
 from tests.support.carrier import Carrier, joined
 from tests.support.scripted import ScriptedStream
@@ -102,6 +103,60 @@ async def test_megabytes_arrive_whole_and_in_order_both_ways_on_many_streams(roo
         async with asyncio.TaskGroup() as tasks:
             for seed, (near, far) in enumerate(pairs):
                 tasks.create_task(converse(near, far, seed))
+
+
+async def test_short_pieces_of_several_connections_leave_together_in_one_message() -> None:
+    async with ends() as both:
+        pairs = [await both.open() for _ in range(8)]
+        before = both.near.messages
+
+        async with asyncio.TaskGroup() as tasks:
+            for number, (near, _) in enumerate(pairs):
+                tasks.create_task(near.send(b"question %d" % number))
+        received = [await far.receive() for _, far in pairs]
+
+    assert received == [b"question %d" % number for number in range(8)]
+    assert both.near.messages == before + 1
+
+
+async def test_a_long_piece_does_not_overtake_a_short_one_that_waits_to_leave() -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        await both.open()
+        long = bytes(range(256)) * 200
+        before = both.near.messages
+
+        for piece in (b"short", long, b"short again"):
+            await near.send(piece)
+        await near.send_eof()
+
+        assert await receive_all(far) == b"short" + long + b"short again"
+        assert both.near.messages == before + 3
+
+
+async def test_the_only_connection_of_a_rendezvous_does_not_wait_for_others() -> None:
+    async with ends() as both:
+        near, _ = await both.open()
+        before = both.near.messages
+
+        room = with_headroom(b"question")
+        near.write(room, HEADROOM_BYTES, len(room))
+
+        assert both.near.messages == before + 1
+
+
+async def test_what_waits_to_leave_is_sent_before_an_orderly_close() -> None:
+    async with ends() as both:
+        near, far = await both.open()
+        await both.open()
+        room = with_headroom(b"last words")
+        near.write(room, HEADROOM_BYTES, len(room))
+
+        both.opener.close()
+
+        assert await far.receive() == b"last words"
+        with pytest.raises(ConnectionLost):
+            await far.receive()
 
 
 async def test_a_refusal_carries_status_and_reason() -> None:
