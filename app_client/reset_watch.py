@@ -24,6 +24,10 @@ from typing import Self
 from hybridge.transport.readiness import has_readiness
 
 
+LOOK_AFTER_SECONDS = 0.05
+"""Nearly every answer comes sooner; until then nobody looks, as looking costs time too."""
+
+
 class ResetWatch:
     """While entered, calls ``on_reset`` once if the peer of a socket resets the connection."""
 
@@ -32,14 +36,19 @@ class ResetWatch:
         self._on_reset = on_reset
         self.was_reset = False
         self._epoll: select.epoll | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
         is_tcp = self._sock.family in (socket.AF_INET, socket.AF_INET6)
-        if sys.platform == "linux" and is_tcp and has_readiness(asyncio.get_running_loop()):
-            self._epoll = select.epoll()
-            self._epoll.register(self._sock.fileno(), select.EPOLLERR | select.EPOLLHUP)
-            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._heard)
+        if sys.platform == "linux" and is_tcp and has_readiness(loop):
+            self._timer = loop.call_later(LOOK_AFTER_SECONDS, self._look)
         return self
+
+    def _look(self) -> None:
+        self._epoll = select.epoll()
+        self._epoll.register(self._sock.fileno(), select.EPOLLERR | select.EPOLLHUP)
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._heard)
 
     def __exit__(
         self,
@@ -56,6 +65,8 @@ class ResetWatch:
             self._on_reset()
 
     def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         epoll, self._epoll = self._epoll, None
         if epoll is not None:
             asyncio.get_running_loop().remove_reader(epoll.fileno())

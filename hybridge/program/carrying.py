@@ -27,9 +27,11 @@ async def carry(sender: Stream, target: Stream, *, labels: Mapping[str, object])
     started = time.monotonic()
     carrier = Carrier(sender, target)
     outcome = "stopped"
-    logger.info("connection opened", extra={"event": "connection_opened", **labels})
     try:
         async with sender, target:
+            carrier.start()
+            # Not before: what has come already need not wait for the log.
+            logger.info("connection opened", extra={"event": "connection_opened", **labels})
             await carrier.run()
         outcome = "finished"
     except ConnectionLost as error:

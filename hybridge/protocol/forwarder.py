@@ -10,6 +10,13 @@ MAX_FORWARDED_FRAME_BYTES = 65_536
 """Most payload in one forwarded frame: Microsoft's Java SDK refuses larger ones (clause 80)."""
 
 
+_SHORT_HEADS = {
+    first: [bytes((first, length)) for length in range(126)]
+    for first in (0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY)
+}
+"""By its first byte, the headers of a whole message, as they leave."""
+
+
 class Forwarder(FrameParser):
     """Rewrites masked frames into unmasked ones, as they come (clauses 77 to 81).
 
@@ -38,11 +45,15 @@ class Forwarder(FrameParser):
         Raises:
             ProtocolViolation: The frames break RFC 6455. Nothing more may be fed.
         """
-        length = self._short_message(buffer, start, end)
-        if length:
-            body = start + 6
-            payload = apply_mask(buffer[body:end], bytes(buffer[start + 2 : body]))
-            return [bytes((buffer[start], length)) + payload]
+        # A whole short message that comes alone, as nearly all of a conversation do.
+        length = end - start - 6
+        if 0 < length < 126 and buffer[start + 1] == 0x80 + length and self._is_plain:
+            heads = _SHORT_HEADS.get(buffer[start])
+            if heads is not None:
+                self.payload_bytes += length
+                body = start + 6
+                payload = apply_mask(buffer[body:end], bytes(buffer[start + 2 : body]))
+                return [heads[length] + payload]
         self._out = []
         self._parse(buffer, start, end)
         return self._out

@@ -14,9 +14,6 @@ from hybridge.protocol.mask import apply_mask
 MAX_PENDING_PINGS = 16
 """Pings of one read that are answered one by one; of more, only the last (RFC 6455, 5.5.3)."""
 
-_WHOLE_MESSAGE = (0x82, 0x81)
-"""First byte of a binary or text message in one frame."""
-
 
 class FrameParser:
     """Takes a stream of frames apart, wherever it was cut. Subclasses say what becomes of payload.
@@ -93,24 +90,10 @@ class FrameParser:
                 return
             position = after
 
-    def _short_message(self, buffer: memoryview, start: int, end: int) -> int:
-        """Take one whole message of 1 to 125 bytes that came alone; give its length, else 0.
-
-        The way of nearly every message of a conversation, which `_parse` would treat the same.
-        """
-        length = end - start - (6 if self._masked else 2)
-        if (
-            0 < length < 126
-            and buffer[start] in _WHOLE_MESSAGE
-            and buffer[start + 1] == length + (0x80 if self._masked else 0)
-            and not (self._left or self._partial or self._message_open)
-            and self.close is None
-        ):
-            if self.pings:
-                self.pings = []
-            self.payload_bytes += length
-            return length
-        return 0
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a message that comes alone may be taken as it stands: nothing is begun or over."""
+        return not (self._left or self._partial or self._message_open or self.close or self.pings)
 
     def _header(self, buffer: memoryview, position: int, end: int) -> int | None:
         """Read one frame header; give where the payload begins, or None if it is not all there."""

@@ -8,6 +8,10 @@ from hybridge.protocol.frame_parser import FrameParser
 from hybridge.protocol.frames import Opcode
 
 
+_WHOLE_MESSAGE = (0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY)
+"""First bytes of a message in one frame."""
+
+
 class PayloadReader(FrameParser):
     """Finds the payload in unmasked frames from a relay."""
 
@@ -28,8 +32,12 @@ class PayloadReader(FrameParser):
         Raises:
             ProtocolViolation: The frames break RFC 6455. Nothing more may be fed.
         """
-        if self._short_message(buffer, start, end):
-            return [(start + 2, end)]
+        # A whole short message that comes alone, as nearly all of a conversation do.
+        length = end - start - 2
+        if 0 < length < 126 and buffer[start + 1] == length and self._is_plain:
+            if buffer[start] in _WHOLE_MESSAGE:
+                self.payload_bytes += length
+                return [(start + 2, end)]
         self._spans = []
         self._parse(buffer, start, end)
         return self._spans

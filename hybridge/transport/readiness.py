@@ -15,9 +15,18 @@ MAX_LOOK_SECONDS = 0.05
 
 _NO_DESCRIPTOR = 2**31 - 1
 
+_known: dict[type[asyncio.AbstractEventLoop], bool] = {}
+
 
 def has_readiness(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether a loop can watch sockets: Windows' proactor cannot."""
+    kind = type(loop)
+    if kind not in _known:
+        _known[kind] = _asked(loop)
+    return _known[kind]
+
+
+def _asked(loop: asyncio.AbstractEventLoop) -> bool:
     try:
         # Nothing is registered under this number, so nothing happens.
         loop.remove_reader(_NO_DESCRIPTOR)

@@ -176,25 +176,39 @@ class SocketStream(Wire):
 
     def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
-        if self._held:
-            self._hold(memoryview(bytes(buffer[start:end])))
-            return False
-        sent = self._push(buffer[start:end])
-        if sent < end - start:
-            self._hold(memoryview(bytes(buffer[start + sent : end])))
-            return False
-        return True
+        if self._held or self._write_error is not None or not self._is_open:
+            return self.send_now(bytes(buffer[start:end]))
+        # As in `_push`, but this is the way of nearly every byte.
+        try:
+            sent = self._sock.send(buffer[start:end])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._write_failed(error)
+            return True
+        if sent == end - start:
+            return True
+        self._hold(memoryview(bytes(buffer[start + sent : end])))
+        return False
 
     def send_now(self, data: bytes) -> bool:
         """Send ``data`` now; hold what the socket does not take, without a copy."""
-        if self._held:
-            self._hold(memoryview(data))
-            return False
-        sent = self._push(data)
-        if sent < len(data):
-            self._hold(memoryview(data)[sent:])
-            return False
-        return True
+        sent = 0
+        if not self._held:
+            if self._write_error is not None or not self._is_open:
+                return True
+            # As in `_push`, but this is the way of nearly every byte.
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._write_failed(error)
+                return True
+            if sent == len(data):
+                return True
+        self._hold(memoryview(data)[sent:])
+        return False
 
     def _hold(self, rest: memoryview) -> None:
         self._held.append(rest)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 
 import aiohappyeyeballs
@@ -14,13 +16,16 @@ from hybridge.protocol.errors import (
     Unreachable,
 )
 from hybridge.transport.loop_stream import LoopStream, open_loop_stream
-from hybridge.transport.names import Admit, resolve
-from hybridge.transport.readiness import has_readiness
+from hybridge.transport.names import AddressInfo, Admit, resolve
+from hybridge.transport.readiness import has_readiness, wait_writable
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import describe, set_no_delay, show_address
 
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long the next address of a name waits for the one before it (RFC 8305)."""
+
+
+_UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
 
 
 class TcpStream(SocketStream):
@@ -46,9 +51,12 @@ async def dial_socket(host: str, port: int, *, admit: Admit | None = None) -> so
     """
     found = await resolve(host, port, socket.SOCK_STREAM, admit=admit)
     try:
-        sock = await aiohappyeyeballs.start_connection(
-            found, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS, interleave=1
-        )
+        if len(found) == 1:
+            sock = await _connect(found[0])
+        else:
+            sock = await aiohappyeyeballs.start_connection(
+                found, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS, interleave=1
+            )
     except TimeoutError as error:
         raise TargetTimedOut(
             f"{show_address(host, port)} did not answer in time",
@@ -57,6 +65,28 @@ async def dial_socket(host: str, port: int, *, admit: Admit | None = None) -> so
     except OSError as error:
         raise _refusal(error, host, port) from error
     set_no_delay(sock)
+    return sock
+
+
+async def _connect(found: AddressInfo) -> socket.socket:
+    """Connect to one address. uvloop would ask a thread for it, though it is no name any more."""
+    family, kind, protocol, _, address = found
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        if not has_readiness(loop):
+            await loop.sock_connect(sock, address)
+            return sock
+        number = sock.connect_ex(address)
+        if number in _UNDER_WAY:
+            await wait_writable(sock.fileno())
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -270,7 +270,13 @@ class TlsStream(Wire):
 
     def send_now(self, data: bytes | memoryview) -> bool:
         """Encrypt and send ``data``."""
-        self._encrypt(data)
+        if len(data) > RECORD_BYTES or self._has_failed:
+            self._encrypt(data)
+        else:
+            try:
+                self._write_record(data)
+            except OSError as error:
+                self._write_failed(error)
         return self._wire.send_now(self._room.outgoing.read())
 
     def send_all(self, pieces: Iterable[bytes]) -> bool:
@@ -282,19 +288,19 @@ class TlsStream(Wire):
     def _encrypt(self, data: bytes | memoryview) -> None:
         if self._has_failed:
             return
-        size = len(data)
+        write = self._write_record
+        view = memoryview(data)
+        sent, size = 0, len(view)
         try:
-            # One call makes one record.
-            sent = self._write_record(data)
-            if sent < size:
-                write = self._write_record
-                data = memoryview(data)
-                while sent < size:
-                    sent += write(data[sent:])
+            while sent < size:
+                sent += write(view[sent:])  # One record.
         except OSError as error:
-            self._has_failed = True
-            # Not at once: we may be deep inside the handling of the other stream's data.
-            self.loop.call_soon(self._lost, describe(error))
+            self._write_failed(error)
+
+    def _write_failed(self, error: OSError) -> None:
+        self._has_failed = True
+        # Not at once: we may be deep inside the handling of the other stream's data.
+        self.loop.call_soon(self._lost, describe(error))
 
     @property
     def tls_version(self) -> str | None:
