@@ -23,7 +23,6 @@ from typing import Self
 
 from hybridge.transport.readiness import has_readiness
 
-
 LOOK_AFTER_SECONDS = 0.05
 """Nearly every answer comes sooner; until then nobody looks, as looking costs time too."""
 

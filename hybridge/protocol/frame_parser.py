@@ -92,7 +92,7 @@ class FrameParser:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether a message that comes alone may be taken as it stands: nothing is begun or over."""
+        """Whether a message that comes alone may be taken as it is: nothing is begun or over."""
         return not (self._left or self._partial or self._message_open or self.close or self.pings)
 
     def _header(self, buffer: memoryview, position: int, end: int) -> int | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from hybridge.protocol.frame_parser import FrameParser
 from hybridge.protocol.frames import Opcode
 
-
 _WHOLE_MESSAGE = (0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY)
 """First bytes of a message in one frame."""
 
@@ -34,10 +33,14 @@ class PayloadReader(FrameParser):
         """
         # A whole short message that comes alone, as nearly all of a conversation do.
         length = end - start - 2
-        if 0 < length < 126 and buffer[start + 1] == length and self._is_plain:
-            if buffer[start] in _WHOLE_MESSAGE:
-                self.payload_bytes += length
-                return [(start + 2, end)]
+        if (
+            0 < length < 126
+            and buffer[start + 1] == length
+            and buffer[start] in _WHOLE_MESSAGE
+            and self._is_plain
+        ):
+            self.payload_bytes += length
+            return [(start + 2, end)]
         self._spans = []
         self._parse(buffer, start, end)
         return self._spans
