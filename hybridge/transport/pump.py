@@ -28,7 +28,6 @@ class Carrier:
 
     def __init__(self, near: Stream, far: Stream) -> None:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._is_started = False
         self._near = _Side(self, near, far)
         self._far = _Side(self, far, near)
 
@@ -36,13 +35,6 @@ class Carrier:
     def traffic(self) -> Traffic:
         """Bytes carried so far."""
         return Traffic(self._near.count, self._far.count)
-
-    def start(self) -> None:
-        """Begin to carry; `run` does so itself where nobody has."""
-        if not self._is_started:
-            self._is_started = True
-            self._near.start()
-            self._far.start()
 
     async def run(self) -> None:
         """Carry until both streams have finished sending.
@@ -55,7 +47,8 @@ class Carrier:
                 broken connection too.
         """
         try:
-            self.start()
+            self._near.start()
+            self._far.start()
             await self._done
         except BaseException:
             self._near.stream.abort()

@@ -67,6 +67,9 @@ class SocketStream(Wire):
         self._receiver = receiver
         if first:
             self.resume()
+            if self._reads:
+                # Whoever has spoken first is heard without another look at the socket.
+                self.loop.call_soon(self._on_readable)
 
     def pause(self) -> None:
         """Stop reading."""
