@@ -69,7 +69,7 @@ async def test_a_network_without_a_way_there(
     async def no_route(*_: object, **__: object) -> None:
         raise OSError(101, "Network is unreachable")
 
-    monkeypatch.setattr("aiohappyeyeballs.start_connection", no_route)
+    monkeypatch.setattr("hybridge.transport.tcp._connect", no_route)
     await find(case_of(relay), Fault.NO_ROUTE)
 
 
