@@ -18,9 +18,21 @@ def describe() -> dict[str, str]:
         "processor": f"{os.cpu_count()} cores, {_processor()}",
         "system": f"{platform.system()} {platform.release()}",
         "Hybridge": version("hybridge"),
-        "Python": sys.version.split()[0],
+        "Python": sys.version.split()[0] + (", as a shared library" if is_shared() else ""),
         "OpenSSL": ssl.OPENSSL_VERSION,
     }
+
+
+def is_shared() -> bool:
+    """Whether the interpreter is a library of its own.
+
+    Debian's program has all in one piece, laid out by a profile: woken for each message, with cold
+    caches, that took 15 % off a round trip, though both run a loop equally fast.
+    """
+    try:
+        return "/libpython" in Path("/proc/self/maps").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def load_average() -> str:
