@@ -71,6 +71,8 @@ class MultiplexedStream(RelayedStream):
         self._reads_there = False
         self._bytes = 0
         self._pieces = 0
+        self._carried = 0
+        """Bytes since `_counts_since` that were judged, and not enough by themselves."""
         self._pieces_before = multiplex.pieces
         self._counts_since = self._loop.time()
         self._heavy_bytes = HEAVY_BYTES
@@ -349,12 +351,17 @@ class MultiplexedStream(RelayedStream):
     def _judge_weight(self) -> None:
         multiplex = self._multiplex
         now = self._loop.time()
-        is_heavy = now - self._counts_since <= HEAVY_SECONDS and (
+        is_in_time = now - self._counts_since <= HEAVY_SECONDS
+        self._carried += self._bytes
+        is_heavy = is_in_time and (
             # Where many converse, they are better off together: what they say leaves in one piece.
-            self._bytes >= self._heavy_bytes
+            self._carried >= self._heavy_bytes
             or self._pieces * MIN_LIVELY_SHARE >= multiplex.pieces - self._pieces_before
         )
-        self._counts_since, self._pieces_before = now, multiplex.pieces
+        if is_heavy or not is_in_time:
+            # Otherwise bytes count on: with the weight of pieces, they alone were never enough.
+            self._counts_since, self._carried = now, 0
+        self._pieces_before = multiplex.pieces
         self._bytes = self._pieces = 0
         if is_heavy and multiplex.on_heavy is not None:
             self._heavy_bytes *= 2  # Where it cannot move, it does not try again and again.

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from hybridge.protocol.errors import ConnectionLost
+from hybridge.protocol.multiplex import HEAVY_BYTES
 from hybridge.transport.multiplexed_stream import MultiplexedStream
 from tests.hybridge.transport.test_multiplex import Notes, ends, receive_all
 from tests.support.carrier import Carrier, joined
@@ -239,3 +240,20 @@ async def test_what_stays_here_because_it_had_finished_is_sent_before_the_close(
             tasks.create_task(far.close())
         assert receiver.got == data
         assert "broken" not in receiver.told
+
+
+async def test_bulk_among_many_lively_conversations_moves_all_the_same() -> None:
+    async with ends() as both:
+        told: list[MultiplexedStream] = []
+        both.opener.on_heavy = told.append
+        bulk, bulk_far = await both.open()
+        pairs = [await both.open() for _ in range(8)]
+
+        for _ in range(2 * HEAVY_BYTES // 16_000):
+            await bulk.send(bytes(16_000))
+            await bulk_far.receive()
+            for near, far in pairs:
+                await near.send(b"lively")
+                await far.receive()
+
+        assert told == [bulk]
