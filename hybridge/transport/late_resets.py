@@ -24,29 +24,37 @@ class Suspect(Protocol):
 
 
 class LateResets:
-    """The streams of a thread that have read lately, and the time to look at them."""
+    """The streams of a thread that have read lately, and the time to look at them.
 
-    __slots__ = ("_loop", "_suspects")
+    Loops of one thread may take turns, and each looks at its own streams.
+    """
+
+    __slots__ = ("_suspects",)
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._suspects: set[Suspect] = set()
+        self._suspects: dict[asyncio.AbstractEventLoop, set[Suspect]] = {}
+        """Of each loop that is going to look."""
 
     def add(self, stream: Suspect) -> None:
         """Look at a stream within `LOOK_SECONDS`."""
-        if self._loop is not stream.loop:
-            # A loop that has ended does not look any more.
-            self._suspects.clear()
-            self._loop = stream.loop
-        if not self._suspects:
-            stream.loop.call_later(LOOK_SECONDS, self._look)
-        self._suspects.add(stream)
+        suspects = self._suspects.get(stream.loop)
+        if suspects is None:
+            suspects = self._look_soon(stream.loop)
+        suspects.add(stream)
 
     def discard(self, stream: Suspect) -> None:
         """Forget a stream that is gone."""
-        self._suspects.discard(stream)
+        if suspects := self._suspects.get(stream.loop):
+            suspects.discard(stream)
 
-    def _look(self) -> None:
-        suspects, self._suspects = self._suspects, set()
-        for stream in suspects:
+    def _look_soon(self, loop: asyncio.AbstractEventLoop) -> set[Suspect]:
+        # A loop that has ended does not look any more.
+        for ended in [each for each in self._suspects if each.is_closed()]:
+            del self._suspects[ended]
+        loop.call_later(LOOK_SECONDS, self._look, loop)
+        suspects = self._suspects[loop] = set()
+        return suspects
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        for stream in self._suspects.pop(loop, ()):
             stream.look_for_reset()
