@@ -143,8 +143,12 @@ async def open_tls(
         wire = SocketStream(sock)
     else:
         wire = await open_loop_stream(sock)
-    stream = TlsStream(
-        wire, context, server_hostname=server_hostname, is_server=is_server, session=session
-    )
+    try:
+        stream = TlsStream(
+            wire, context, server_hostname=server_hostname, is_server=is_server, session=session
+        )
+    except BaseException:
+        wire.abort()
+        raise
     await stream.shake_hands()
     return stream

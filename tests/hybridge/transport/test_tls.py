@@ -17,6 +17,7 @@ from hybridge.transport.listening import open_sockets
 from hybridge.transport.stream import Wire
 from hybridge.transport.tcp import dial_socket, dial_tcp
 from hybridge.transport.tls import ClientTls, Connect, open_tls, server_context
+from tests.support.agent_ends import sockets_pair
 from tests.support.loops import on_every_loop
 from tests.support.relay import certificate
 from tests.support.tcp_ends import (
@@ -349,3 +350,14 @@ async def fails(listening: socket.socket) -> bool:
     except OSError:
         return True
     return False
+
+
+@on_every_loop
+async def test_a_name_that_cannot_be_asked_for_leaves_no_socket_open() -> None:
+    for name in ("", ".example.test"):
+        near, far = sockets_pair()
+        with pytest.raises(ValueError, match=r"server_hostname|idna"):
+            await open_tls(near, ssl.create_default_context(), server_hostname=name)
+
+        assert near.fileno() == -1
+        far.close()
