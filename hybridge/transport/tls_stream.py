@@ -16,13 +16,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hybridge.protocol.errors import ConnectionLost, RelayError
-from hybridge.transport.loop_room import RECORD_BYTES, loop_room
+from hybridge.transport.loop_room import MAX_READ_BYTES, RECORD_BYTES, loop_room
 from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import describe
-from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire
+from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire, replay
 
 _logger = logging.getLogger(__name__)
+
+MAX_HELD_ANSWER_BYTES = 65_536
+"""Most bytes that TLS itself may have answered, to wishes for new keys or for renegotiation, while
+the peer takes nothing. One that asks on is cut off; one read may bring more than this."""
 
 
 class TlsStream(Wire):
@@ -66,12 +70,17 @@ class TlsStream(Wire):
         self._write_record: Callable[[bytes | memoryview], int] = records.write
         self._shaken: asyncio.Future[None] | None = self.loop.create_future()
         self._early = b""
+        self._late = b""
+        """Bytes that came while paused, `MAX_READ_BYTES` at most: only where TLS had to read."""
         self._receiver: Receiver | None = None
         self._reads = False
         self._read_over = False
         self._is_end = False
         self._read_error: OSError | None = None
         self._has_failed = False
+        self._held_answers = 0
+        self._unwritten: list[bytes] = []
+        self._rest_written: asyncio.Future[None] | None = None
 
     async def shake_hands(self) -> None:
         """Do the TLS handshake. A deadline is the caller's.
@@ -128,14 +137,15 @@ class TlsStream(Wire):
         """Stop reading."""
         if self._reads:
             self._reads = False
-            self._wire.pause()
+            if not self._unwritten:
+                self._wire.pause()
 
     def resume(self) -> None:
         """Read again, beginning with what came meanwhile."""
         if self._reads or self._read_over or not self._wire.is_open:
             return
         self._reads = True
-        if self._early or self._is_end or self._read_error is not None:
+        if self._late or self._early or self._is_end or self._read_error is not None:
             self.loop.call_soon(self._catch_up)
         else:
             self._wire.resume()
@@ -144,11 +154,14 @@ class TlsStream(Wire):
         """Give what came with the handshake, or while the receiver had paused."""
         if not self._reads:
             return
+        late, self._late = self._late, b""
         early, self._early = self._early, b""
         try:
+            if late and self._receiver is not None:
+                replay(self._receiver, late)
             if early:
                 self.data(memoryview(early), 0, len(early))
-            else:
+            elif self._reads:
                 self._tell_end()
         except Exception:
             # A bug of ours: loud, and the end of this connection only.
@@ -169,7 +182,7 @@ class TlsStream(Wire):
 
     def has_input(self) -> bool:
         """Whether bytes, an end or an error wait on a connection that is not being read."""
-        if self._early or self._is_end or self._read_error is not None:
+        if self._late or self._early or self._is_end or self._read_error is not None:
             return True
         return self._wire.has_input()
 
@@ -202,16 +215,45 @@ class TlsStream(Wire):
             self._read_error = error
             self._has_failed = True
         if room.outgoing.pending:
-            self._flush_records()  # TLS has something to say of its own.
+            self._answer()
+        if self._unwritten or self._late:
+            is_kept = bool(self._late) or not self._reads
+            self._write_rest()
+            if is_kept:
+                self._keep(room.target[:filled])
+                filled = 0
         if self._is_end or self._read_error is not None:
             incoming.read()  # What follows is of no use, and must not be taken for another's.
             if filled and self._receiver is not None:
                 self._receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
             # Where the receiver has paused us just now, the news is for whoever resumes.
-            if self._reads:
+            if self._reads and not self._late:
                 self._tell_end()
         elif filled and self._receiver is not None:
             self._receiver.data(room.buffer, HEADROOM_BYTES, HEADROOM_BYTES + filled)
+
+    def _answer(self) -> None:
+        """Send what TLS has to say of its own, as long as the peer takes it."""
+        records = self._room.outgoing.read()
+        if self._wire.send_now(records):
+            return
+        self._held_answers += len(records)
+        if self._held_answers > MAX_HELD_ANSWER_BYTES:
+            self._fail_reading("the peer asks on and on, and does not read the answers")
+
+    def _keep(self, data: memoryview) -> None:
+        """Keep what came along with the message of TLS that was read for while paused."""
+        if data and self._unwritten:
+            self._fail_reading("data came in the middle of a message of TLS itself")
+        self._late += data
+        if len(self._late) > MAX_READ_BYTES:
+            self._fail_reading("too much came while nothing was to be read")
+        if not self._reads and (not self._unwritten or self._read_error is not None):
+            self._wire.pause()
+
+    def _fail_reading(self, why: str) -> None:
+        self._has_failed = True
+        self._read_error = self._read_error or ConnectionAbortedError(why)
 
     def _arrived_early(self, records: memoryview) -> None:
         if self._shaken is not None and self._shaken.done():
@@ -231,6 +273,7 @@ class TlsStream(Wire):
     def broken(self, error: RelayError) -> None:
         """Hear that the wire broke."""
         self._reads = False
+        self._drop_rest()
         if self._shaken is not None:
             if not self._shaken.done():
                 self._shaken.set_exception(ConnectionResetError(str(error)))
@@ -239,25 +282,26 @@ class TlsStream(Wire):
 
     def drained(self) -> None:
         """Hear that all that was held has been written."""
-        if self._receiver is not None:
+        self._held_answers = 0
+        if self._receiver is not None and not self._unwritten:
             self._receiver.drained()
 
     # --- writing ------------------------------------------------------------------------------
 
     @property
     def is_blocked(self) -> bool:
-        """Whether bytes are held because the socket did not take them."""
-        return self._wire.is_blocked
+        """Whether bytes are held because socket or TLS did not take them."""
+        return bool(self._unwritten) or self._wire.is_blocked
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes are held, encrypted."""
-        return self._wire.held_bytes
+        """How many bytes are held, nearly always encrypted."""
+        return self._wire.held_bytes + sum(map(len, self._unwritten))
 
     @property
     def unreceived_bytes(self) -> int:
         """How many bytes, held here or sent, the peer's machine has not got yet, where known."""
-        return self._wire.unreceived_bytes
+        return self._wire.unreceived_bytes + sum(map(len, self._unwritten))
 
     @property
     def takes_no_more(self) -> bool:
@@ -270,23 +314,37 @@ class TlsStream(Wire):
 
     def send_now(self, data: bytes | memoryview) -> bool:
         """Encrypt and send ``data``."""
-        if len(data) > RECORD_BYTES or self._has_failed:
+        size = len(data)
+        if size > RECORD_BYTES or self._has_failed or self._unwritten:
             self._encrypt(data)
         else:
+            # As in `_encrypt`, but this is the way of nearly every message.
             try:
-                self._write_record(data)
+                sent = self._write_record(data)
+            except ssl.SSLWantReadError:
+                self._write_later(data)
             except OSError as error:
                 self._write_failed(error)
-        return self._wire.send_now(self._room.outgoing.read())
+            else:
+                if sent < size:  # The peer wants smaller records.
+                    self._encrypt(memoryview(data)[sent:])
+        return self._wire.send_now(self._room.outgoing.read()) and not self._unwritten
 
     def send_all(self, pieces: Iterable[bytes]) -> bool:
         """Encrypt ``pieces``, and send them in one write."""
-        for piece in pieces:
-            self._encrypt(piece)
-        return self._wire.send_now(self._room.outgoing.read())
+        try:
+            for piece in pieces:
+                self._encrypt(piece)
+        finally:
+            # Where a piece could not be made, too: nobody else may find these records.
+            takes_more = self._wire.send_now(self._room.outgoing.read())
+        return takes_more and not self._unwritten
 
     def _encrypt(self, data: bytes | memoryview) -> None:
         if self._has_failed:
+            return
+        if self._unwritten:
+            self._unwritten.append(bytes(data))
             return
         write = self._write_record
         view = memoryview(data)
@@ -294,13 +352,58 @@ class TlsStream(Wire):
         try:
             while sent < size:
                 sent += write(view[sent:])  # One record.
+        except ssl.SSLWantReadError:
+            self._write_later(view[sent:])
         except OSError as error:
             self._write_failed(error)
+
+    def _write_later(self, data: bytes | memoryview) -> None:
+        """Hold bytes: a message of TLS itself, a ticket or new keys, has arrived in part.
+
+        Until all of it is here OpenSSL writes nothing, so it is read for even while paused.
+        """
+        self._unwritten.append(bytes(data))
+        self._wire.resume()
 
     def _write_failed(self, error: OSError) -> None:
         self._has_failed = True
         # Not at once: we may be deep inside the handling of the other stream's data.
         self.loop.call_soon(self._lost, describe(error))
+
+    def _write_rest(self) -> None:
+        """Write what TLS did not take before, now that more has been read."""
+        rest, self._unwritten = self._unwritten, []
+        if not rest:
+            return
+        for piece in rest:
+            self._encrypt(piece)
+        takes_more = self._wire.send_now(self._room.outgoing.read())
+        if self._unwritten:
+            if self._is_end:
+                self._fail_reading("the peer ended in the middle of a message of TLS itself")
+                self._drop_rest()
+            return
+        self._settle_rest()
+        if takes_more:
+            # Not at once: we are in the middle of reading. Otherwise the wire tells.
+            self.loop.call_soon(self._tell_drained)
+
+    def _tell_drained(self) -> None:
+        if self.is_blocked or not self.is_open:
+            return
+        try:
+            self.drained()
+        except Exception:
+            _logger.exception("error while handling a connection")
+            self._lost("internal error")
+
+    def _drop_rest(self) -> None:
+        self._unwritten.clear()
+        self._settle_rest()
+
+    def _settle_rest(self) -> None:
+        if self._rest_written is not None and not self._rest_written.done():
+            self._rest_written.set_result(None)
 
     @property
     def tls_version(self) -> str | None:
@@ -325,16 +428,30 @@ class TlsStream(Wire):
     def abort(self) -> None:
         """Close at once with RST; the receiver is told nothing more."""
         self._reads = False
+        self._drop_rest()
         self._wire.abort()
 
     async def close(self, *, stall_seconds: float = 600.0) -> None:
         """Write what is held, send close_notify, end TCP in order; see `Wire.close`."""
         try:
             await self._wire.flush(stall_seconds)
+            if self._unwritten:
+                await self._read_for_rest(stall_seconds)
             self._reads = False
             self._say_goodbye()
             await self._wire.close(stall_seconds=stall_seconds)
         finally:
+            self.abort()
+
+    async def _read_for_rest(self, seconds: float) -> None:
+        """Read, and drop it, until TLS has taken what is to be written; break where it does not."""
+        self._receiver = None
+        self._rest_written = self.loop.create_future()
+        self.resume()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._rest_written
+        except TimeoutError:
             self.abort()
 
     def _say_goodbye(self) -> None:
