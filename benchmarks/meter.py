@@ -30,6 +30,10 @@ class Meter:
         root = self._roots[name]
         return [root, *root.children(recursive=True)]
 
+    def pids(self) -> dict[str, list[int]]:
+        """Ids of all processes that there are now, by name."""
+        return {name: [each.pid for each in self._family(name)] for name in self._roots}
+
     def cpu_seconds(self) -> float:
         """User and system time of all processes so far."""
         total = 0.0

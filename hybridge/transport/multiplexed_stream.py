@@ -8,15 +8,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hybridge.protocol.errors import ConnectionLost, RelayError
-from hybridge.protocol.multiplex import (
-    HEAVY_BYTES,
-    HEAVY_SECONDS,
-    MIN_LIVELY_SHARE,
-    PIECE_WEIGHT_BYTES,
-)
 from hybridge.protocol.multiplex_frames import HEADER_BYTES
 from hybridge.transport.next_rendezvous import NextRendezvous
 from hybridge.transport.stream import HEADROOM_BYTES, Receiver, RelayedStream, with_headroom
+from hybridge.transport.stream_weight import StreamWeight
 from hybridge.transport.websocket import FRAME_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -69,13 +64,7 @@ class MultiplexedStream(RelayedStream):
         self._is_moving = False
         self._sends_there = False
         self._reads_there = False
-        self._bytes = 0
-        self._pieces = 0
-        self._carried = 0
-        """Bytes since `_counts_since` that were judged, and not enough by themselves."""
-        self._pieces_before = multiplex.pieces
-        self._counts_since = self._loop.time()
-        self._heavy_bytes = HEAVY_BYTES
+        self._weight = StreamWeight(multiplex, self._is_heavy)
 
     # --- opening ------------------------------------------------------------------------------
 
@@ -151,7 +140,7 @@ class MultiplexedStream(RelayedStream):
             receiver.data(buffer, start, end)
             if grant := self._machine.consumed(self._number, end - start):
                 self._multiplex.send(grant)
-        self._weigh(end - start)
+        self._weight.add(end - start)
 
     def _consumed(self, size: int) -> None:
         self._multiplex.send(self._machine.consumed(self._number, size))
@@ -232,7 +221,7 @@ class MultiplexedStream(RelayedStream):
         ):
             # Nearly every message of a conversation.
             takes_more = multiplex.send_data(self._number, buffer, start, end)
-            self._weigh(size)
+            self._weight.add(size)
             if takes_more:
                 return True
             start = end
@@ -255,7 +244,7 @@ class MultiplexedStream(RelayedStream):
             multiplex.send_data(self._number, buffer, start, start + size)
             start += size
         if start > first:
-            self._weigh(start - first)
+            self._weight.add(start - first)
         return start
 
     def go_on(self) -> None:
@@ -340,33 +329,12 @@ class MultiplexedStream(RelayedStream):
         if self._sends_there and not own.is_blocked and self._receiver is not None:
             self._receiver.drained()
 
-    def _weigh(self, size: int) -> None:
-        """Count what is carried, and tell when it is much for its time."""
-        self._multiplex.pieces += 1
-        self._pieces += 1
-        self._bytes += size
-        if self._bytes + self._pieces * PIECE_WEIGHT_BYTES >= self._heavy_bytes:
-            self._judge_weight()
-
-    def _judge_weight(self) -> None:
-        multiplex = self._multiplex
-        now = self._loop.time()
-        is_in_time = now - self._counts_since <= HEAVY_SECONDS
-        self._carried += self._bytes
-        is_heavy = is_in_time and (
-            # Where many converse, they are better off together: what they say leaves in one piece.
-            self._carried >= self._heavy_bytes
-            or self._pieces * MIN_LIVELY_SHARE >= multiplex.pieces - self._pieces_before
-        )
-        if is_heavy or not is_in_time:
-            # Otherwise bytes count on: with the weight of pieces, they alone were never enough.
-            self._counts_since, self._carried = now, 0
-        self._pieces_before = multiplex.pieces
-        self._bytes = self._pieces = 0
-        if is_heavy and multiplex.on_heavy is not None:
-            self._heavy_bytes *= 2  # Where it cannot move, it does not try again and again.
-            if self.can_move and not self._eof_wanted and not self._has_peer_ended:
-                multiplex.on_heavy(self)
+    def _is_heavy(self) -> None:
+        """Hear that it carries much for its time."""
+        if self._multiplex.on_heavy is None or self._eof_wanted or self._has_peer_ended:
+            return
+        if self.can_move:
+            self._multiplex.on_heavy(self)
 
     # --- ending -------------------------------------------------------------------------------
 

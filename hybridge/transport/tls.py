@@ -14,7 +14,7 @@ from hybridge.transport.readiness import has_readiness
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import show_address
 from hybridge.transport.tcp import dial_socket
-from hybridge.transport.tls_stream import TlsStream
+from hybridge.transport.tls_stream import TlsStream, open_tls_stream
 from hybridge.transport.trust import CIPHERS, client_context
 from hybridge.transport.untrusted import untrusted
 
@@ -143,12 +143,6 @@ async def open_tls(
         wire = SocketStream(sock)
     else:
         wire = await open_loop_stream(sock)
-    try:
-        stream = TlsStream(
-            wire, context, server_hostname=server_hostname, is_server=is_server, session=session
-        )
-    except BaseException:
-        wire.abort()
-        raise
-    await stream.shake_hands()
-    return stream
+    return await open_tls_stream(
+        wire, context, server_hostname=server_hostname, is_server=is_server, session=session
+    )

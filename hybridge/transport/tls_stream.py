@@ -21,6 +21,7 @@ from hybridge.transport.loop_stream import LoopStream
 from hybridge.transport.socket_stream import SocketStream
 from hybridge.transport.sockets import describe
 from hybridge.transport.stream import HEADROOM_BYTES, Receiver, Wire, replay
+from hybridge.transport.tls_handshake import shake_hands
 
 _logger = logging.getLogger(__name__)
 
@@ -29,47 +30,68 @@ MAX_HELD_ANSWER_BYTES = 65_536
 the peer takes nothing. One that asks on is cut off; one read may bring more than this."""
 
 
-class TlsStream(Wire):
-    """A TLS connection. First `shake_hands`, then it is a stream.
-
-    Half-close is the business of what runs inside.
+async def open_tls_stream(
+    wire: SocketStream | LoopStream,
+    context: ssl.SSLContext,
+    *,
+    server_hostname: str | None = None,
+    is_server: bool = False,
+    session: ssl.SSLSession | None = None,
+) -> TlsStream:
+    """Do the TLS handshake on a TCP connection. A deadline is the caller's.
 
     Args:
-        wire: The TCP connection, which it owns from now on.
+        wire: The TCP connection, which the stream owns from now on; an error closes it.
         context: Trust, or certificate.
         server_hostname: Name for SNI and for the check of the certificate, where we dial.
         is_server: Whether the peer dialled.
         session: A session to resume.
-    """
 
-    def __init__(
-        self,
-        wire: SocketStream | LoopStream,
-        context: ssl.SSLContext,
-        *,
-        server_hostname: str | None = None,
-        is_server: bool = False,
-        session: ssl.SSLSession | None = None,
-    ) -> None:
-        super().__init__()
-        self._wire = wire
-        self._room = room = loop_room()
+    Raises:
+        OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone.
+        ValueError: The name cannot be asked for.
+    """
+    room = loop_room()
+    try:
         # All connections of a thread share these two: each puts its records in and takes them out
         # before anybody else has a turn. What is not a whole record yet, the TLS object keeps.
-        self.tls = context.wrap_bio(
+        tls = context.wrap_bio(
             room.incoming,
             room.outgoing,
             server_side=is_server,
             server_hostname=server_hostname,
             session=session,
         )
+    except BaseException:
+        wire.abort()
+        raise
+    return TlsStream(wire, tls, early=await shake_hands(wire, tls))
+
+
+class TlsStream(Wire):
+    """A TLS connection whose handshake is done; made by `open_tls_stream`.
+
+    Half-close is the business of what runs inside.
+
+    Args:
+        wire: The TCP connection, paused, which it owns from now on.
+        tls: What knows keys, session and certificate.
+        early: Records that came behind the handshake.
+    """
+
+    def __init__(
+        self, wire: SocketStream | LoopStream, tls: ssl.SSLObject, *, early: bytes
+    ) -> None:
+        super().__init__()
+        self._wire = wire
+        self._room = loop_room()
+        self.tls = tls
         """What knows session and certificate."""
         # Its methods of the same names, written in Python, only pass on to these.
-        records: Any = getattr(self.tls, "_sslobj", self.tls)
+        records: Any = getattr(tls, "_sslobj", tls)
         self._read_record: Callable[[int, memoryview], int] = records.read
         self._write_record: Callable[[bytes | memoryview], int] = records.write
-        self._shaken: asyncio.Future[None] | None = self.loop.create_future()
-        self._early = b""
+        self._early = early
         self._late = b""
         """Bytes that came while paused, `MAX_READ_BYTES` at most: only where TLS had to read."""
         self._receiver: Receiver | None = None
@@ -81,48 +103,7 @@ class TlsStream(Wire):
         self._held_answers = 0
         self._unwritten: list[bytes] = []
         self._rest_written: asyncio.Future[None] | None = None
-
-    async def shake_hands(self) -> None:
-        """Do the TLS handshake. A deadline is the caller's.
-
-        Raises:
-            OSError: The handshake failed (`ssl.SSLError` is one), or the peer has gone. The
-                connection is closed.
-        """
-        shaken = self._shaken
-        if shaken is None:
-            raise AssertionError("hands are shaken once")
-        try:
-            self._shake(b"")
-            self._wire.attach(self)
-            await shaken
-        except OSError:
-            # In order, so that the alert that says why arrives.
-            await self._wire.close()
-            raise
-        except BaseException:
-            self._wire.abort()
-            raise
-        self._shaken = None
-
-    def _shake(self, records: bytes | memoryview) -> None:
-        shaken = self._shaken
-        if shaken is None or shaken.done():
-            return
-        self._room.incoming.write(records)
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        except OSError as error:
-            self._has_failed = True
-            shaken.set_exception(error)
-        else:
-            self._wire.pause()
-            shaken.set_result(None)
-        finally:
-            self._early = self._room.incoming.read()
-            self._flush_records()
+        wire.attach(self)
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -190,9 +171,6 @@ class TlsStream(Wire):
 
     def data(self, buffer: memoryview, start: int, end: int) -> None:
         """Take records, and give what is in them."""
-        if self._shaken is not None:
-            self._arrived_early(buffer[start:end])
-            return
         if self._is_end or self._read_error is not None:
             return
         room = self._room
@@ -255,29 +233,15 @@ class TlsStream(Wire):
         self._has_failed = True
         self._read_error = self._read_error or ConnectionAbortedError(why)
 
-    def _arrived_early(self, records: memoryview) -> None:
-        if self._shaken is not None and self._shaken.done():
-            self._early += records
-        else:
-            self._shake(records)
-
     def ended(self) -> None:
         """Hear that the peer ended TCP: without a close_notify that is no orderly end."""
-        why = "the peer ended TCP, and TLS not before it"
-        if self._shaken is None:
-            self._lost(why)
-        elif not self._shaken.done():
-            self._has_failed = True
-            self._shaken.set_exception(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, why))
+        self._lost("the peer ended TCP, and TLS not before it")
 
     def broken(self, error: RelayError) -> None:
         """Hear that the wire broke."""
         self._reads = False
         self._drop_rest()
-        if self._shaken is not None:
-            if not self._shaken.done():
-                self._shaken.set_exception(ConnectionResetError(str(error)))
-        elif self._receiver is not None:
+        if self._receiver is not None:
             self._receiver.broken(error)
 
     def drained(self) -> None:
