@@ -141,14 +141,14 @@ def _look(perf: str, peer: Peer, work: Work) -> str:
 
 
 def _owners(running: Running) -> dict[int, str]:
-    """Give the name of each process of a peer by its id; those that a program starts are its own."""
+    """Give the name of each process of a peer by its id; its children have it too."""
     return {pid: name for name, pids in running.meter.pids().items() for pid in pids}
 
 
 @contextmanager
 def _recording(perf: str, data: Path) -> Iterator[None]:
     command = [perf, "record", "-q", "-F", str(SAMPLES_A_SECOND), "-e", "cpu-clock", "-g", "-a"]
-    recording = subprocess.Popen(  # noqa: S603 - the arguments are ours
+    recording = subprocess.Popen(
         [*command, "-o", str(data)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
@@ -171,7 +171,7 @@ def _recording(perf: str, data: Path) -> Iterator[None]:
 
 def _read(perf: str, data: Path, owners: dict[int, str]) -> Mapping[str, Counter[str]]:
     command = [perf, "script", "-i", str(data), "-F", "pid,ip,sym,dso"]
-    with subprocess.Popen(  # noqa: S603 - the arguments are ours
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
     ) as script:
         if script.stdout is None:

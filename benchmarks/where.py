@@ -1,7 +1,7 @@
 """Where the time of a sample went: one line of the profile's table.
 
-`perf script` gives each sample as a line with the process and its thread, and then one line for each
-frame of its stack, the innermost first.
+`perf script` gives each sample as a line with the process, and then one line for each frame of its
+stack, the innermost first.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-SENDING = frozenset({"tcp_sendmsg", "__x64_sys_sendto", "__x64_sys_sendmsg", "ksys_write", "__sys_sendto"})
+SENDING = frozenset(
+    {"tcp_sendmsg", "__x64_sys_sendto", "__x64_sys_sendmsg", "ksys_write", "__sys_sendto"}
+)
 RECEIVING = frozenset({"tcp_recvmsg", "__x64_sys_recvfrom", "ksys_read", "__sys_recvfrom"})
-COPYING = frozenset({"_copy_from_iter", "_copy_to_iter", "copyin", "copyout"})
+COPYING = frozenset({"_copy_from_iter", "_copy_to_iter"})
 WAKING = frozenset({"sock_def_readable", "try_to_wake_up", "__wake_up_common", "ep_poll_callback"})
 
 COPIES = "kernel: copies of bytes"
@@ -65,7 +67,7 @@ def _frame(text: str) -> tuple[str, str]:
 
 def part_of(sample: Sample) -> str:
     """Give the line of the table that a sample belongs to."""
-    name, file = sample.stack[0]
+    _, file = sample.stack[0]
     if "kernel" in file:
         return _part_of_kernel({each for each, _ in sample.stack})
     if file.startswith(("libcrypto", "libssl")):

@@ -26,8 +26,8 @@ class StreamWeight:
 
     Args:
         scale: What they all carry; counted here too.
-        on_heavy: Called when it is much for its time: `HEAVY_BYTES` within `HEAVY_SECONDS` at first,
-            then twice that.
+        on_heavy: Called when it is much for its time: `HEAVY_BYTES` within `HEAVY_SECONDS`; the
+            next time, twice that.
     """
 
     __slots__ = (

@@ -11,15 +11,15 @@ from benchmarks.profile import WORKS, table
 from benchmarks.where import Sample, count, part_of, samples
 
 SCRIPT = """\
-  4711 
+  4711
 \tffffffff81a0 _copy_from_iter+0x20 ([kernel.kallsyms])
 \tffffffff81b0 tcp_sendmsg ([kernel.kallsyms])
 \t7f00aa __send (/usr/lib/x86_64-linux-gnu/libc.so.6)
 
-  4712 
+  4712
 \t7f00bb _PyEval_EvalFrameDefault (/usr/lib/libpython3.11.so.1.0)
 
-  4711 
+  4711
 \t7f00cc [unknown] (/usr/lib/x86_64-linux-gnu/libcrypto.so.3)
 """
 
@@ -38,7 +38,10 @@ def test_each_sample_has_its_process_and_its_stack_from_the_inside() -> None:
 @pytest.mark.parametrize(
     ("stack", "part"),
     [
-        ([("_copy_to_iter", "[kernel.kallsyms]"), ("tcp_recvmsg", "[kernel.kallsyms]")], where.COPIES),
+        (
+            [("_copy_to_iter", "[kernel.kallsyms]"), ("tcp_recvmsg", "[kernel.kallsyms]")],
+            where.COPIES,
+        ),
         ([("_raw_spin_unlock", "[kernel]"), ("sock_def_readable", "[kernel]")], where.WAKES),
         ([("tcp_ack", "[kernel]"), ("tcp_sendmsg", "[kernel]")], where.SENDS),
         ([("skb_release_data", "[kernel]"), ("tcp_recvmsg", "[kernel]")], where.RECEIVES),
