@@ -311,14 +311,16 @@ class LoopStream(Wire, asyncio.Protocol):
     def _lost(self, why: str) -> None:
         if not self._is_open:
             return
+        receiver = self._receiver
         self.abort()
-        if self._receiver is not None:
-            self._receiver.broken(ConnectionLost(f"the connection broke: {why}"))
+        if receiver is not None:
+            receiver.broken(ConnectionLost(f"the connection broke: {why}"))
 
     def _release(self) -> None:
         if not self._is_open:
             return
         self._is_open = False
+        self._receiver = None  # It holds us, mostly: together we would wait for a full collection.
         self._reads = False
         self._is_blocked = False
         self._early.clear()

@@ -64,7 +64,7 @@ class MultiplexedStream(RelayedStream):
         self._is_moving = False
         self._sends_there = False
         self._reads_there = False
-        self._weight = StreamWeight(multiplex, self._is_heavy)
+        self._weight = StreamWeight(multiplex)
 
     # --- opening ------------------------------------------------------------------------------
 
@@ -140,7 +140,8 @@ class MultiplexedStream(RelayedStream):
             receiver.data(buffer, start, end)
             if grant := self._machine.consumed(self._number, end - start):
                 self._multiplex.send(grant)
-        self._weight.add(end - start)
+        if self._weight.add(end - start):
+            self._ask_to_move()
 
     def _consumed(self, size: int) -> None:
         self._multiplex.send(self._machine.consumed(self._number, size))
@@ -221,7 +222,8 @@ class MultiplexedStream(RelayedStream):
         ):
             # Nearly every message of a conversation.
             takes_more = multiplex.send_data(self._number, buffer, start, end)
-            self._weight.add(size)
+            if self._weight.add(size):
+                self._ask_to_move()
             if takes_more:
                 return True
             start = end
@@ -243,8 +245,8 @@ class MultiplexedStream(RelayedStream):
                 break
             multiplex.send_data(self._number, buffer, start, start + size)
             start += size
-        if start > first:
-            self._weight.add(start - first)
+        if start > first and self._weight.add(start - first):
+            self._ask_to_move()
         return start
 
     def go_on(self) -> None:
@@ -329,7 +331,7 @@ class MultiplexedStream(RelayedStream):
         if self._sends_there and not own.is_blocked and self._receiver is not None:
             self._receiver.drained()
 
-    def _is_heavy(self) -> None:
+    def _ask_to_move(self) -> None:
         """Hear that it carries much for its time."""
         if self._multiplex.on_heavy is None or self._eof_wanted or self._has_peer_ended:
             return

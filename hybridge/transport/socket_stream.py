@@ -401,9 +401,10 @@ class SocketStream(Wire):
     def _lost(self, why: str) -> None:
         if not self._is_open:
             return
+        receiver = self._receiver
         self.abort()
-        if self._receiver is not None:
-            self._receiver.broken(ConnectionLost(f"the connection broke: {why}"))
+        if receiver is not None:
+            receiver.broken(ConnectionLost(f"the connection broke: {why}"))
 
     def _release(self) -> None:
         if not self._is_open:
@@ -413,6 +414,7 @@ class SocketStream(Wire):
         self._stop_lingering()
         self._is_open = False
         self._room.late_resets.discard(self)
+        self._receiver = None  # It holds us, mostly: together we would wait for a full collection.
         self._held.clear()
         self._sock.close()
         if self._flushed is not None and not self._flushed.done():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from hybridge.protocol.multiplex import (
@@ -26,8 +25,6 @@ class StreamWeight:
 
     Args:
         scale: What they all carry; counted here too.
-        on_heavy: Called when it is much for its time: `HEAVY_BYTES` within `HEAVY_SECONDS`; the
-            next time, twice that.
     """
 
     __slots__ = (
@@ -35,16 +32,14 @@ class StreamWeight:
         "_carried",
         "_heavy_bytes",
         "_loop",
-        "_on_heavy",
         "_pieces",
         "_pieces_before",
         "_scale",
         "_since",
     )
 
-    def __init__(self, scale: Scale, on_heavy: Callable[[], None]) -> None:
+    def __init__(self, scale: Scale) -> None:
         self._scale = scale
-        self._on_heavy = on_heavy
         self._loop = asyncio.get_running_loop()
         self._heavy_bytes = HEAVY_BYTES
         self._since = self._loop.time()
@@ -54,15 +49,21 @@ class StreamWeight:
         self._pieces = 0
         self._pieces_before = scale.pieces
 
-    def add(self, size: int) -> None:
-        """Count a piece of ``size`` bytes, sent or received."""
+    def add(self, size: int) -> bool:
+        """Count a piece of ``size`` bytes, sent or received.
+
+        Returns:
+            Whether it is much for its time, by now: `HEAVY_BYTES` within `HEAVY_SECONDS`. It says
+            so once, and the next time at twice that.
+        """
         self._scale.pieces += 1
         self._pieces += 1
         self._bytes += size
-        if self._bytes + self._pieces * PIECE_WEIGHT_BYTES >= self._heavy_bytes:
-            self._judge()
+        if self._bytes + self._pieces * PIECE_WEIGHT_BYTES < self._heavy_bytes:
+            return False
+        return self._judge()
 
-    def _judge(self) -> None:
+    def _judge(self) -> bool:
         now = self._loop.time()
         is_in_time = now - self._since <= HEAVY_SECONDS
         self._carried += self._bytes
@@ -78,4 +79,4 @@ class StreamWeight:
         self._bytes = self._pieces = 0
         if is_heavy:
             self._heavy_bytes *= 2  # Where it cannot move, it does not try again and again.
-            self._on_heavy()
+        return is_heavy

@@ -239,10 +239,10 @@ class TlsStream(Wire):
 
     def broken(self, error: RelayError) -> None:
         """Hear that the wire broke."""
-        self._reads = False
-        self._drop_rest()
-        if self._receiver is not None:
-            self._receiver.broken(error)
+        receiver = self._receiver
+        self.abort()
+        if receiver is not None:
+            receiver.broken(error)
 
     def drained(self) -> None:
         """Hear that all that was held has been written."""
@@ -392,6 +392,7 @@ class TlsStream(Wire):
     def abort(self) -> None:
         """Close at once with RST; the receiver is told nothing more."""
         self._reads = False
+        self._receiver = None  # It holds us, mostly: together we would wait for a full collection.
         self._drop_rest()
         self._wire.abort()
 
@@ -429,6 +430,4 @@ class TlsStream(Wire):
 
     def _lost(self, why: str) -> None:
         if self.is_open:
-            self.abort()
-            if self._receiver is not None:
-                self._receiver.broken(ConnectionLost(f"the connection broke: {why}"))
+            self.broken(ConnectionLost(f"the connection broke: {why}"))
