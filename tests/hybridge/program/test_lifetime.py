@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -10,7 +11,12 @@ import sys
 import pytest
 
 from hybridge.program import lifetime
-from hybridge.program.lifetime import MAX_REMEMBERED_ERRORS, ErrorLimiter, Lifetime
+from hybridge.program.lifetime import (
+    MAX_REMEMBERED_ERRORS,
+    MIDDLE_COLLECTIONS_BEFORE_FULL,
+    ErrorLimiter,
+    Lifetime,
+)
 from hybridge.protocol.errors import InvalidSetting, Unreachable
 from tests.support.loops import UnwatchingLoop
 
@@ -29,6 +35,18 @@ def test_a_main_that_ends_by_itself_is_exit_code_0() -> None:
         assert not life.stopping.is_set()
 
     assert lifetime.run(main) == 0
+
+
+def test_everything_is_looked_at_seldom_while_a_program_runs_and_as_before_afterwards() -> None:
+    before = gc.get_threshold()
+
+    async def main(life: Lifetime) -> None:
+        assert gc.get_threshold() == (*before[:2], MIDDLE_COLLECTIONS_BEFORE_FULL)
+        assert gc.get_freeze_count()
+
+    lifetime.run(main)
+
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_a_second_signal_ends_the_process_at_once_with_1() -> None:
