@@ -20,6 +20,7 @@ from benchmarks.peers.hybridge import Hybridge
 from benchmarks.peers.naive import Naive
 from benchmarks.peers.openssh import OpenSsh
 from benchmarks.peers.rathole import Rathole
+from benchmarks.peers.system_python import SystemPython
 from benchmarks.peers.tunnel import Tunnel
 from benchmarks.peers.wstunnel import Wstunnel
 from benchmarks.plot import NoPlot, draw
@@ -46,6 +47,7 @@ PEERS: tuple[Peer, ...] = (
     Hybridge("asyncio"),
     Hybridge("uvloop"),
     Hybridge("uvloop", shares=False),
+    Hybridge("uvloop", python=SystemPython(cache=CACHE)),
 )
 
 MEASURE_NAMES = (*(each.name for each in MEASURES), PGBENCH)

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.load import Address
 from benchmarks.meter import Meter
 from benchmarks.peers import PeerMissing, Running
+from benchmarks.peers.system_python import SystemPython
 from devstack.processes import Process
 from hybridge.program.lifetime import EVENT_LOOP_VARIABLE
 
@@ -32,18 +33,32 @@ class Hybridge:
     Args:
         event_loop: ``asyncio`` or ``uvloop``.
         shares: Whether connections share a rendezvous, as they do by default.
+        python: What runs them, where it is not what runs this.
     """
 
-    def __init__(self, event_loop: str, *, shares: bool = True) -> None:
+    def __init__(
+        self, event_loop: str, *, shares: bool = True, python: SystemPython | None = None
+    ) -> None:
         self._event_loop = event_loop
         self._shares = shares
+        self._python = python
+        self._interpreter = sys.executable
         self.name = f"hybridge-{event_loop}" + ("" if shares else "-plain")
-        plain = "" if shares else ", a rendezvous for each connection"
-        self.label = f"Hybridge ({event_loop}{plain})"
+        self.label = f"Hybridge ({event_loop}"
+        if not shares:
+            self.label += ", a rendezvous for each connection"
+        if python is not None:
+            self.name += "-system-python"
+            self.label += ", the system's Python"
+        self.label += ")"
 
     def prepare(self) -> str:
         if self._event_loop == "asyncio":
             return ""
+        if self._python is not None:
+            interpreter, found = self._python.prepare()
+            self._interpreter = str(interpreter)
+            return f"Python {found}"
         try:
             return f"uvloop {version('uvloop')}"
         except PackageNotFoundError:
@@ -102,7 +117,13 @@ class Hybridge:
             yield Running(address=address, meter=Meter(pids), processes=(relay, agent, client))
 
     def _program(self, module: str, *arguments: str, settings: Mapping[str, str]) -> Process:
-        return program(module, *arguments, settings=settings, event_loop=self._event_loop)
+        return program(
+            module,
+            *arguments,
+            settings=settings,
+            event_loop=self._event_loop,
+            interpreter=self._interpreter,
+        )
 
 
 def relay_config(folder: Path, names: Sequence[str], target: Address) -> Path:
@@ -116,7 +137,11 @@ def relay_config(folder: Path, names: Sequence[str], target: Address) -> Path:
 
 
 def program(
-    module: str, *arguments: str, settings: Mapping[str, str], event_loop: str = ""
+    module: str,
+    *arguments: str,
+    settings: Mapping[str, str],
+    event_loop: str = "",
+    interpreter: str = sys.executable,
 ) -> Process:
     """Make one of the three programs, as users run it; nothing of our own environment decides."""
     inherited = {
@@ -124,7 +149,7 @@ def program(
     }
     return Process(
         module,
-        [sys.executable, "-P", "-m", module, *arguments, "--log-format", "json"],
+        [interpreter, "-P", "-m", module, *arguments, "--log-format", "json"],
         environment={
             **inherited,
             "HCM_STATE": "none",
