@@ -1,8 +1,8 @@
 """The system's own Python for our programs, where another one runs the benchmarks.
 
-Debian's Python, and that of the container images, is a program in one piece, laid out by a profile
-of its work. One that somebody compiled is a shared library as a rule, and woken for every message
-with cold caches it is slower, though both run a loop equally fast. So both are measured.
+Debian's Python is a program in one piece, laid out by a profile of its work. One that somebody has
+compiled is often a plain shared library, and woken for every message with cold caches it is slower,
+though both run a loop equally fast. So both are measured.
 """
 
 from __future__ import annotations
