@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from benchmarks.run import PGBENCH, run
 from benchmarks.sizes import QUICK, Sizes
 from hybridge.program.command_line import run_command
 from hybridge.program.limits import raise_descriptor_limit
+from hybridge.protocol.errors import InvalidSetting
 
 FOLDER = Path(__file__).parent
 CACHE = FOLDER / ".cache"
@@ -95,6 +97,7 @@ def main(
     for peer in PEERS:
         if isinstance(peer, Tunnel):
             peer.may_build = build
+    _make_folder(output)
     wanted = measures or (*(each.name for each in MEASURES if each.is_default), PGBENCH)
     results = run(
         _chosen(peers, wanted),
@@ -121,9 +124,22 @@ def _chosen(names: Sequence[str], measures: Sequence[str]) -> list[Peer]:
     return [peer for peer in PEERS if not names or peer.name in names]
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder for the report now, and not only when all is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidSetting(
+            str(folder),
+            f"nothing can be written there: {error.strerror}",
+            hint="name another folder with --output",
+        ) from error
+
+
 def write(results: Results, report: str, sizes: Sizes, folder: Path) -> str:
     """Write the report, and the raw data beside it; give the name of both."""
-    folder.mkdir(parents=True, exist_ok=True)
     name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
     fields = {"sizes": dataclasses.asdict(sizes), **results.to_fields()}
     (folder / f"{name}.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")

@@ -159,7 +159,7 @@ def _recording(perf: str, data: Path) -> Iterator[None]:
     else:
         raise InvalidSetting(
             "perf",
-            f"it may not sample: {problem.decode(errors='replace').strip().splitlines()[:1]}",
+            f"it may not sample: {first_reason(problem.decode(errors='replace'))}",
             hint="run this as root, or set kernel.perf_event_paranoid to -1",
         )
     try:
@@ -167,6 +167,12 @@ def _recording(perf: str, data: Path) -> Iterator[None]:
     finally:
         recording.send_signal(signal.SIGINT)
         recording.communicate()
+
+
+def first_reason(said: str) -> str:
+    """Give the first line of what perf says that says something: often it begins with "Error:"."""
+    lines = (line.strip() for line in said.splitlines())
+    return next((line for line in lines if line and line != "Error:"), "it does not say why")
 
 
 def _read(perf: str, data: Path, owners: dict[int, str]) -> Mapping[str, Counter[str]]:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import where
-from benchmarks.profile import WORKS, table
+from benchmarks.profile import WORKS, first_reason, table
 from benchmarks.where import Sample, count, part_of, samples
 
 SCRIPT = """\
@@ -71,3 +71,19 @@ def test_the_table_gives_each_part_by_process_with_its_share() -> None:
 
     assert "| kernel: copies of bytes | 3 | 3 | 75 % |" in text
     assert text.splitlines()[-1] == "| all | 4 | 4 | 100 % |"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "Error:\nAccess to performance monitoring is limited.\nMore",
+            "Access to performance monitoring is limited.",
+        ),
+        ("\n", "it does not say why"),
+    ],
+)
+def test_why_perf_does_not_sample_is_the_first_line_that_says_something(
+    said: str, reason: str
+) -> None:
+    assert first_reason(said) == reason
