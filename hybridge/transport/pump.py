@@ -27,9 +27,9 @@ class Carrier:
     """
 
     def __init__(self, near: Stream, far: Stream) -> None:
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._near = _Side(self, near, far)
-        self._far = _Side(self, far, near)
+        self._outcome = _Outcome()
+        self._near = _Side(self._outcome, near, far)
+        self._far = _Side(self._outcome, far, near)
 
     @property
     def traffic(self) -> Traffic:
@@ -49,19 +49,11 @@ class Carrier:
         try:
             self._near.start()
             self._far.start()
-            await self._done
+            await self._outcome.wait()
         except BaseException:
             self._near.stream.abort()
             self._far.stream.abort()
             raise
-
-    def ended(self) -> None:
-        if self._near.is_over and self._far.is_over and not self._done.done():
-            self._done.set_result(None)
-
-    def broken(self, error: RelayError) -> None:
-        if not self._done.done():
-            self._done.set_exception(error)
 
 
 async def pump(near: Stream, far: Stream) -> Traffic:
@@ -71,17 +63,41 @@ async def pump(near: Stream, far: Stream) -> Traffic:
     return carrier.traffic
 
 
+class _Outcome:
+    """How it ends. The sides know it and not the carrier: in a circle nothing is freed at once."""
+
+    def __init__(self) -> None:
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._still_sending = 2
+        self._errors: list[RelayError] = []
+        """What broke, until it is raised: an error holds the frames that it passes, and they us."""
+
+    async def wait(self) -> None:
+        await self._done
+        if self._errors:
+            raise self._errors.pop()
+
+    def ended(self) -> None:
+        self._still_sending -= 1
+        if not self._still_sending and not self._done.done():
+            self._done.set_result(None)
+
+    def broken(self, error: RelayError) -> None:
+        if not self._done.done():
+            self._errors.append(error)
+            self._done.set_result(None)
+
+
 class _Side:
     """One stream of the two: what it receives goes to the other."""
 
-    __slots__ = ("_carrier", "_other", "count", "is_over", "stream")
+    __slots__ = ("_other", "_outcome", "count", "stream")
 
-    def __init__(self, carrier: Carrier, stream: Stream, other: Stream) -> None:
-        self._carrier = carrier
+    def __init__(self, outcome: _Outcome, stream: Stream, other: Stream) -> None:
+        self._outcome = outcome
         self.stream = stream
         self._other = other
         self.count = 0
-        self.is_over = False
 
     def start(self) -> None:
         self.stream.attach(self)
@@ -96,9 +112,8 @@ class _Side:
         self._other.resume()
 
     def ended(self) -> None:
-        self.is_over = True
         self._other.write_eof()
-        self._carrier.ended()
+        self._outcome.ended()
 
     def broken(self, error: RelayError) -> None:
-        self._carrier.broken(error)
+        self._outcome.broken(error)
