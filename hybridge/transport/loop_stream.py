@@ -161,7 +161,8 @@ class LoopStream(Wire, asyncio.Protocol):
         """Hear that the socket has failed; the loop closes it now."""
         if not self._is_open:
             return
-        self._failure = error or ConnectionAbortedError("the connection is closed")
+        error = error or ConnectionAbortedError("the connection is closed")
+        self._failure = error.with_traceback(None)  # Its frames may hold us.
         self._rescue()
         self._stop_lingering()
         if self._read_over:

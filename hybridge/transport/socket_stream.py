@@ -105,7 +105,8 @@ class SocketStream(Wire):
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as problem:
-                error = problem
+                # It is kept, and must not keep the frames that it passed, and all that they hold.
+                error = problem.with_traceback(None)
             else:
                 if not count:
                     # With EPIPE the peer's orderly end had come before the reset, and all it sent.
@@ -268,7 +269,7 @@ class SocketStream(Wire):
 
     def _write_failed(self, error: OSError) -> None:
         """Note that the peer takes no more. What it had sent before may still be read."""
-        self._write_error = error
+        self._write_error = error.with_traceback(None)  # Its frames hold us, and who was sending.
         self._held.clear()
         self._stop_writing()
         # Not at once: we may be deep inside the handling of the other stream's data.

@@ -37,7 +37,10 @@ async def shake_hands(wire: SocketStream | LoopStream, tls: ssl.SSLObject) -> by
     except BaseException:
         wire.abort()
         raise
-    return handshake.early
+    else:
+        return handshake.early
+    finally:
+        del handshake  # It holds the error, and the error this frame: neither would be freed.
 
 
 class _Handshake:
@@ -57,7 +60,7 @@ class _Handshake:
         except ssl.SSLWantReadError:
             pass
         except OSError as error:
-            self.done.set_exception(error)
+            self.done.set_exception(error.with_traceback(None))  # Its frames hold us.
         else:
             self._wire.pause()
             self.done.set_result(None)

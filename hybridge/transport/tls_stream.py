@@ -190,7 +190,7 @@ class TlsStream(Wire):
         except ssl.SSLZeroReturnError:
             self._is_end = True
         except OSError as error:
-            self._read_error = error
+            self._read_error = error.with_traceback(None)  # Its frames hold us.
             self._has_failed = True
         if room.outgoing.pending:
             self._answer()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from hybridge.transport.tls_stream import TlsStream
 from relay.settings import RelaySettings
 from tests.support.meeting import joined
 from tests.support.raw import BINARY, RawPeer, RelayPeers, close_frame, frame
@@ -47,8 +48,10 @@ async def test_a_connection_that_has_ended_is_freed(
         await near.send(frame(BINARY, b"carried"))
         assert await far.message() == (BINARY, b"carried")
         [pair] = relay.service.gateway.websockets.pairs
-        freed = [weakref.ref(each) for each in (pair, pair.sender.wire, pair.listener.wire)]
-        del pair
+        wires = [pair.sender.wire, pair.listener.wire]
+        sockets = [wire._wire for wire in wires if isinstance(wire, TlsStream)]
+        freed = [weakref.ref(each) for each in (pair, *wires, *sockets)]
+        del pair, wires, sockets
 
         await end(near, far)
 
