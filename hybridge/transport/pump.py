@@ -91,13 +91,14 @@ class _Outcome:
 class _Side:
     """One stream of the two: what it receives goes to the other."""
 
-    __slots__ = ("_other", "_outcome", "count", "stream")
+    __slots__ = ("_is_over", "_other", "_outcome", "count", "stream")
 
     def __init__(self, outcome: _Outcome, stream: Stream, other: Stream) -> None:
         self._outcome = outcome
         self.stream = stream
         self._other = other
         self.count = 0
+        self._is_over = False
 
     def start(self) -> None:
         self.stream.attach(self)
@@ -112,6 +113,9 @@ class _Side:
         self._other.resume()
 
     def ended(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
         self._other.write_eof()
         self._outcome.ended()
 
