@@ -9,20 +9,15 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Iterator, Sequence
 
 from hybridge.protocol.errors import ProtocolViolation, RelayError
-from hybridge.protocol.forwarder import Forwarder
+from hybridge.protocol.forwarder import Forwarder, joined
 from hybridge.protocol.frames import Close, Opcode, close_payload, control_frame
 from hybridge.protocol.liveness import Liveness, Verdict
 from hybridge.transport.stream import Wire, replay
 from relay.settings import RelaySettings
 
 _logger = logging.getLogger(__name__)
-
-MAX_JOINED_BYTES = 65_536
-"""Small frames of one read that leave in one write, at most."""
-
 
 UNREAD_SECONDS = 0.5
 """After one side has gone and the other still sends, and its machine has got all that it was sent:
@@ -316,7 +311,7 @@ class Leg:
         if len(pieces) == 1:
             takes_more = other.wire.send_now(pieces[0])
         elif pieces:
-            takes_more = other.wire.send_all(_joined(pieces))
+            takes_more = other.wire.send_all(joined(pieces))
         else:
             takes_more = not other.wire.is_blocked
         for payload in self.frames.pings:
@@ -439,17 +434,3 @@ class Leg:
             self._pair.abort(f"the {self.name} took no bytes and sent none for too long")
             return
         self._timer = self._pair.loop.call_at(self._liveness.next_check, self._check_liveness)
-
-
-def _joined(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Give frames as they are written: many small ones in one piece, large ones as they are."""
-    waiting: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if size + len(piece) > MAX_JOINED_BYTES and waiting:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-        waiting.append(piece)
-        size += len(piece)
-    if waiting:
-        yield b"".join(waiting) if len(waiting) > 1 else waiting[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from hybridge.protocol.frame_parser import FrameParser
 from hybridge.protocol.frames import Opcode, header
 from hybridge.protocol.mask import apply_mask, turn_key
@@ -9,6 +11,9 @@ from hybridge.protocol.mask import apply_mask, turn_key
 MAX_FORWARDED_FRAME_BYTES = 65_536
 """Most payload in one forwarded frame: Microsoft's Java SDK refuses larger ones (clause 80)."""
 
+
+MAX_JOINED_BYTES = 65_536
+"""Small frames of one read that leave in one write, at most."""
 
 _SHORT_HEADS = {
     first: [bytes((first, length)) for length in range(126)]
@@ -91,3 +96,17 @@ class Forwarder(FrameParser):
             self._out.append(apply_mask(buffer[start - size : start + take], turned))
             start += take
             phase = (phase + take) & 3
+
+
+def joined(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Give frames as they are written: many small ones in one piece, large ones as they are."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > MAX_JOINED_BYTES and waiting:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece)
+    if waiting:
+        yield b"".join(waiting) if len(waiting) > 1 else waiting[0]

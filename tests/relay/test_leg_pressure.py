@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from hybridge.protocol.forwarder import MAX_JOINED_BYTES
 from hybridge.transport.socket_stream import READ_BYTES
-from relay.leg import MAX_JOINED_BYTES
 from relay.settings import RelaySettings
 from tests.support.meeting import CONNECT, is_silent, joined, listening, rest
 from tests.support.raw import (
