@@ -180,16 +180,7 @@ class SocketStream(Wire):
 
     def write(self, buffer: memoryview, start: int, end: int) -> bool:
         """Send ``buffer[start:end]`` now; hold a copy of what the socket does not take."""
-        if self._held or self._write_error is not None or not self._is_open:
-            return self.send_now(bytes(buffer[start:end]))
-        # As in `_push`, but this is the way of nearly every byte.
-        try:
-            sent = self._sock.send(buffer[start:end])
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self._write_failed(error)
-            return True
+        sent = 0 if self._held else self._push(buffer[start:end])
         if sent == end - start:
             return True
         self._hold(memoryview(bytes(buffer[start + sent : end])))
@@ -197,20 +188,9 @@ class SocketStream(Wire):
 
     def send_now(self, data: bytes) -> bool:
         """Send ``data`` now; hold what the socket does not take, without a copy."""
-        sent = 0
-        if not self._held:
-            if self._write_error is not None or not self._is_open:
-                return True
-            # As in `_push`, but this is the way of nearly every byte.
-            try:
-                sent = self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                self._write_failed(error)
-                return True
-            if sent == len(data):
-                return True
+        sent = 0 if self._held else self._push(data)
+        if sent == len(data):
+            return True
         self._hold(memoryview(data)[sent:])
         return False
 

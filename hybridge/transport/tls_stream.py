@@ -192,6 +192,10 @@ class TlsStream(Wire):
         except OSError as error:
             self._read_error = error.with_traceback(None)  # Its frames hold us.
             self._has_failed = True
+        except BaseException:
+            incoming.read()  # A bug, or no memory: another connection must not pay for it.
+            room.outgoing.read()
+            raise
         if room.outgoing.pending:
             self._answer()
         if self._unwritten or self._late:
@@ -278,20 +282,7 @@ class TlsStream(Wire):
 
     def send_now(self, data: bytes | memoryview) -> bool:
         """Encrypt and send ``data``."""
-        size = len(data)
-        if size > RECORD_BYTES or self._has_failed or self._unwritten:
-            self._encrypt(data)
-        else:
-            # As in `_encrypt`, but this is the way of nearly every message.
-            try:
-                sent = self._write_record(data)
-            except ssl.SSLWantReadError:
-                self._write_later(data)
-            except OSError as error:
-                self._write_failed(error)
-            else:
-                if sent < size:  # The peer wants smaller records.
-                    self._encrypt(memoryview(data)[sent:])
+        self._encrypt(data)
         return self._wire.send_now(self._room.outgoing.read()) and not self._unwritten
 
     def send_all(self, pieces: Iterable[bytes]) -> bool:
@@ -310,14 +301,13 @@ class TlsStream(Wire):
         if self._unwritten:
             self._unwritten.append(bytes(data))
             return
-        write = self._write_record
-        view = memoryview(data)
-        sent, size = 0, len(view)
+        sent, size = 0, len(data)
         try:
-            while sent < size:
-                sent += write(view[sent:])  # One record.
+            sent = self._write_record(data)
+            while sent < size:  # Nearly always one call takes all.
+                sent += self._write_record(memoryview(data)[sent:])
         except ssl.SSLWantReadError:
-            self._write_later(view[sent:])
+            self._write_later(memoryview(data)[sent:])
         except OSError as error:
             self._write_failed(error)
 

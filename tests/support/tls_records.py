@@ -18,6 +18,7 @@ from hybridge.transport.tls import open_tls, server_context
 from hybridge.transport.tls_stream import TlsStream
 from tests.support.agent_ends import sockets_pair
 from tests.support.relay import certificate
+from tests.support.tcp_ends import Ear
 
 NAME = "ns1.servicebus.windows.net"
 
@@ -189,3 +190,12 @@ class RawClient:
     def old_record_maker(self) -> OldRecordMaker:
         """Give who makes further records in its place, for TLS 1.2."""
         return OldRecordMaker(self.log, self.said[11:43], self.heard[11:43])
+
+
+async def meet(folder: Path) -> tuple[RawClient, TlsStream, Ear]:
+    """A client whose records the test makes itself, and the stream that serves it, heard."""
+    client = RawClient(folder / "keys")
+    stream = await client.join()
+    ear = Ear(stream)
+    stream.attach(ear)
+    return client, stream, ear

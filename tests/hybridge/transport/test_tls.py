@@ -14,6 +14,7 @@ import pytest
 
 from hybridge.protocol.errors import ConnectionLost, Unreachable, UntrustedCertificate
 from hybridge.transport.listening import open_sockets
+from hybridge.transport.loop_room import loop_room
 from hybridge.transport.stream import Wire
 from hybridge.transport.tcp import dial_socket, dial_tcp
 from hybridge.transport.tls import ClientTls, Connect, open_tls, server_context
@@ -169,6 +170,24 @@ async def test_a_forged_record_is_a_broken_connection() -> None:
     assert ear.events == ["broken"]
     assert not near.is_open
     peer.close()
+
+
+async def test_a_bug_while_records_are_read_leaves_none_of_them_to_another_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = await tls_streams()
+    ear = Ear(far)
+    far.attach(ear)
+
+    def fail(*_: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(far, "_read_record", fail)
+    near.send_now(b"records")
+    await ear.until(lambda: ear.events == ["broken"])
+
+    assert not loop_room().incoming.pending
+    near.abort()
 
 
 @on_every_loop

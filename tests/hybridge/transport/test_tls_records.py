@@ -24,7 +24,15 @@ from tests.support.agent_ends import sockets_pair
 from tests.support.loops import on_every_loop, run_on
 from tests.support.relay import certificate
 from tests.support.tcp_ends import Ear
-from tests.support.tls_records import DATA, HANDSHAKE, KEY_UPDATE, NAME, RawClient, RecordMaker
+from tests.support.tls_records import (
+    DATA,
+    HANDSHAKE,
+    KEY_UPDATE,
+    NAME,
+    RawClient,
+    RecordMaker,
+    meet,
+)
 
 CLIENT_HELLO = b"\x01\x00\x00\x00"
 """As much of one as TLS 1.2 looks at before it says that there is no renegotiation."""
@@ -99,10 +107,7 @@ def test_who_asks_for_new_keys_without_end_and_reads_nothing_is_cut_off(
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "unwatching"])
 def test_new_keys_do_not_disturb_the_bytes_of_either_side(loop: str, tmp_path: Path) -> None:
     async def test() -> None:
-        client = RawClient(tmp_path / "keys")
-        stream = await client.join()
-        ear = Ear(stream)
-        stream.attach(ear)
+        client, stream, ear = await meet(tmp_path)
         maker = client.record_maker()
         said = heard = b""
         for number in range(20):
@@ -132,10 +137,7 @@ def test_what_is_written_in_the_middle_of_a_message_of_tls_itself_arrives(
     loop: str, cut: int, tmp_path: Path
 ) -> None:
     async def test() -> None:
-        client = RawClient(tmp_path / "keys")
-        stream = await client.join()
-        ear = Ear(stream)
-        stream.attach(ear)
+        client, stream, ear = await meet(tmp_path)
         maker = client.record_maker()
         client.sock.send(maker.record(DATA, b"x") + maker.record(HANDSHAKE, KEY_UPDATE[:cut]))
         await ear.until(lambda: bool(ear.heard))
@@ -163,10 +165,7 @@ def test_who_reads_no_more_until_its_answer_has_left_does_not_wait_for_ever(
     loop: str, first: str, tmp_path: Path
 ) -> None:
     async def test() -> None:
-        client = RawClient(tmp_path / "keys")
-        stream = await client.join()
-        ear = Ear(stream)
-        stream.attach(ear)
+        client, stream, ear = await meet(tmp_path)
         maker = client.record_maker()
         client.sock.send(maker.record(DATA, b"x") + maker.record(HANDSHAKE, KEY_UPDATE[:4]))
         await ear.until(lambda: bool(ear.heard))
@@ -257,10 +256,7 @@ def test_a_close_in_the_middle_of_a_message_of_tls_itself_is_no_clean_end_before
     loop: str, tmp_path: Path, *, comes: bool
 ) -> None:
     async def test() -> None:
-        client = RawClient(tmp_path / "keys")
-        stream = await client.join()
-        ear = Ear(stream)
-        stream.attach(ear)
+        client, stream, ear = await meet(tmp_path)
         maker = client.record_maker()
         client.sock.send(maker.record(DATA, b"x") + maker.record(HANDSHAKE, KEY_UPDATE[:4]))
         await ear.until(lambda: bool(ear.heard))
